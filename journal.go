@@ -1,0 +1,138 @@
+package lodestone
+
+import "time"
+
+// EntryKind says what a journal entry records.
+type EntryKind string
+
+// The kinds of journal entries. Exactly the field of [Entry] with the same name is set.
+const (
+	EntryDecision    EntryKind = "decision"
+	EntrySignal      EntryKind = "signal"
+	EntryTouchpoint  EntryKind = "touchpoint"
+	EntryEnrollment  EntryKind = "enrollment"
+	EntrySuppression EntryKind = "suppression"
+)
+
+// Entry is one fact of the journal. Entries of one lead are chained: Prev is the sequence number
+// of the lead's entry before this one, 0 for the first.
+type Entry struct {
+	Seq         uint64            `json:"seq" msg:"-"`
+	Prev        uint64            `json:"-" msg:"q,omitempty"`
+	Lead        Email             `json:"-" msg:"e"`
+	At          time.Time         `json:"at" msg:"a"`
+	Kind        EntryKind         `json:"kind" msg:"k"`
+	Decision    *Decision         `json:"decision,omitempty" msg:"d,omitempty"`
+	Signal      *SignalEntry      `json:"signal,omitempty" msg:"g,omitempty"`
+	Touchpoint  *TouchpointEntry  `json:"touchpoint,omitempty" msg:"t,omitempty"`
+	Enrollment  *EnrollmentEntry  `json:"enrollment,omitempty" msg:"n,omitempty"`
+	Suppression *SuppressionEntry `json:"suppression,omitempty" msg:"s,omitempty"`
+}
+
+// Decision is what one submission led to, and why. Every submission yields exactly one.
+type Decision struct {
+	Submission   string      `json:"submission" msg:"i"`
+	Form         string      `json:"form" msg:"f"`
+	StreamSeq    uint64      `json:"stream_seq" msg:"q"`
+	SubmittedAt  time.Time   `json:"submitted_at" msg:"a"`
+	Reason       Reason      `json:"reason" msg:"r"`
+	Rules        string      `json:"rules" msg:"v"` // version of the rule files
+	Score        int         `json:"score" msg:"s"`
+	Band         string      `json:"band" msg:"b"`
+	PreviousBand string      `json:"previous_band,omitempty" msg:"pb,omitempty"`
+	Lines        []Line      `json:"lines,omitempty" msg:"l,omitempty"` // the ledger lines that this submission set
+	Faults       []RuleFault `json:"faults,omitempty" msg:"x,omitempty"`
+	Notes        []string    `json:"notes,omitempty" msg:"o,omitempty"`
+	Candidates   []Candidate `json:"candidates,omitempty" msg:"c,omitempty"`
+	Enrollment   string      `json:"enrollment,omitempty" msg:"n,omitempty"` // id of the one it began
+}
+
+// RuleFault names a rule, condition or template that failed at run time.
+type RuleFault struct {
+	Rule   string `json:"rule" msg:"r"`
+	Detail string `json:"detail" msg:"d"`
+}
+
+// Candidate is one sequence's verdict in an assignment.
+type Candidate struct {
+	Sequence string `json:"sequence" msg:"s"`
+	Verdict  string `json:"verdict" msg:"v"` // chosen, lost or no
+	Reason   Reason `json:"reason" msg:"r"`
+}
+
+// The verdicts of a [Candidate].
+const (
+	VerdictChosen = "chosen" // it was entered
+	VerdictLost   = "lost"   // its condition was true, something else stood in the way
+	VerdictNo     = "no"     // its condition was not true
+)
+
+// SignalEntry records a signal and what it did.
+type SignalEntry struct {
+	ID        string     `json:"id" msg:"i"`
+	Kind      SignalKind `json:"kind" msg:"k"`
+	At        time.Time  `json:"at" msg:"a"`
+	StreamSeq uint64     `json:"stream_seq,omitempty" msg:"q,omitempty"`
+	Reason    Reason     `json:"reason,omitempty" msg:"r,omitempty"` // duplicate, or empty
+}
+
+// TouchpointEntry records one change of a touchpoint's state, with the gate's verdicts where the
+// gate was asked and the call where one was made.
+type TouchpointEntry struct {
+	ID        string          `json:"id" msg:"i"`
+	Sequence  string          `json:"sequence" msg:"q"`
+	Step      string          `json:"step" msg:"s"`
+	Operation string          `json:"operation,omitempty" msg:"o,omitempty"` // connector.operation
+	State     TouchpointState `json:"state" msg:"st"`
+	Reason    Reason          `json:"reason,omitempty" msg:"r,omitempty"`
+	DueAt     time.Time       `json:"due_at,omitzero" msg:"d,omitempty"`
+	Attempt   int             `json:"attempt,omitempty" msg:"n,omitempty"`
+	Verdicts  []Verdict       `json:"verdicts,omitempty" msg:"v,omitempty"`
+	Detail    string          `json:"detail,omitempty" msg:"x,omitempty"`    // the provider's words, or what was found
+	Reference string          `json:"reference,omitempty" msg:"f,omitempty"` // the provider's id of what was made
+	Status    int             `json:"status,omitempty" msg:"h,omitempty"`    // HTTP status; 0 when no answer came
+	Took      time.Duration   `json:"took_ns,omitempty" msg:"w,omitempty"`
+}
+
+// EnrollmentEntry records the begin or the end of an enrollment.
+type EnrollmentEntry struct {
+	ID       string          `json:"id" msg:"i"`
+	Sequence string          `json:"sequence" msg:"s"`
+	Version  string          `json:"version" msg:"v"`
+	State    EnrollmentState `json:"state" msg:"st"`
+	Reason   Reason          `json:"reason,omitempty" msg:"r,omitempty"`
+}
+
+// SuppressionEntry records that an address was suppressed or the suppression taken back.
+type SuppressionEntry struct {
+	Removed bool   `json:"removed,omitempty" msg:"x,omitempty"`
+	Reason  string `json:"reason,omitempty" msg:"r,omitempty"`
+	Source  string `json:"source" msg:"s"`
+}
+
+// AttentionKind says what a human must look at.
+type AttentionKind string
+
+// The kinds of attention items.
+const (
+	AttentionSubmission AttentionKind = "submission"
+	AttentionTouchpoint AttentionKind = "touchpoint"
+	AttentionConnector  AttentionKind = "connector"
+	AttentionRule       AttentionKind = "rule"
+	AttentionEnrollment AttentionKind = "enrollment"
+)
+
+// Attention is one thing that a human must look at. A submission that could not be used is kept
+// whole in it.
+type Attention struct {
+	ID      string              `json:"id" msg:"i"` // unique within its kind
+	Kind    AttentionKind       `json:"kind" msg:"k"`
+	Reason  Reason              `json:"reason" msg:"r"`
+	Form    string              `json:"form,omitempty" msg:"f,omitempty"`
+	Email   Email               `json:"email,omitempty" msg:"e,omitempty"`
+	At      time.Time           `json:"at" msg:"a"`
+	Detail  string              `json:"detail,omitempty" msg:"d,omitempty"`
+	Subject string              `json:"-" msg:"s,omitempty"` // of the message as it came
+	Header  map[string][]string `json:"-" msg:"h,omitempty"`
+	Data    []byte              `json:"-" msg:"b,omitempty"`
+}

@@ -1,0 +1,101 @@
+package lodestone
+
+// Reason is a word of the closed vocabulary that says why something is as it is. Reasons are safe
+// as metric labels.
+type Reason string
+
+// Why a submission or signal cannot be used.
+const (
+	ReasonNotJSON      Reason = "not_json" // also duplicate keys, also not UTF-8
+	ReasonNotAnObject  Reason = "not_an_object"
+	ReasonBadEnvelope  Reason = "bad_envelope"
+	ReasonTooLarge     Reason = "too_large"
+	ReasonTooDeep      Reason = "too_deep"
+	ReasonUnknownForm  Reason = "unknown_form"
+	ReasonNoEmail      Reason = "no_email"
+	ReasonBadEmail     Reason = "bad_email"
+	ReasonMissingField Reason = "missing_field"
+	ReasonBadField     Reason = "bad_field"
+)
+
+// What was decided about a submission.
+const (
+	ReasonEnrolled        Reason = "enrolled"
+	ReasonAlreadyEnrolled Reason = "already_enrolled"
+	ReasonBusy            Reason = "busy"
+	ReasonNoSequence      Reason = "no_sequence"   // no sequence's condition was true
+	ReasonNotReentered    Reason = "not_reentered" // the only ones that matched may not be entered again yet
+	ReasonBackfill        Reason = "backfill"
+	ReasonDuplicate       Reason = "duplicate"
+)
+
+// Why a candidate sequence won or lost, beside the reasons above.
+const (
+	ReasonMatched        Reason = "matched"
+	ReasonLowerPriority  Reason = "lower_priority"
+	ReasonConditionFalse Reason = "condition_false"
+	ReasonConditionFault Reason = "condition_fault" // the condition failed at run time; it counts as false
+	ReasonReenterNever   Reason = "reenter_never"
+	ReasonReenterLater   Reason = "reenter_later"
+)
+
+// Why the gate objected.
+const (
+	ReasonPaused              Reason = "paused"
+	ReasonErased              Reason = "erased"
+	ReasonExited              Reason = "exited"
+	ReasonSuperseded          Reason = "superseded"
+	ReasonConverted           Reason = "converted"
+	ReasonStale               Reason = "stale"
+	ReasonOutsideWindow       Reason = "outside_window"
+	ReasonSuppressed          Reason = "suppressed"
+	ReasonNoConsent           Reason = "no_consent"
+	ReasonCapped              Reason = "capped"
+	ReasonProviderUnavailable Reason = "provider_unavailable"
+	ReasonRateLimited         Reason = "rate_limited"
+	ReasonUnsubscribed        Reason = "unsubscribed"
+	ReasonCheckFailed         Reason = "check_failed"
+)
+
+// What came of an attempt.
+const (
+	ReasonAccepted      Reason = "accepted"       // the provider took it
+	ReasonFound         Reason = "found"          // a look-up found it at the provider
+	ReasonAbsent        Reason = "absent"         // a look-up proved that it did not happen
+	ReasonRefused       Reason = "refused"        // the provider refused for good
+	ReasonBadParameters Reason = "bad_parameters" // a required parameter turned out absent; nothing was called
+	ReasonAttempts      Reason = "attempts"       // every attempt was used up
+	ReasonNoAnswer      Reason = "no_answer"      // timeout, broken connection: it may have happened
+	ReasonServerError   Reason = "server_error"   // 5xx: it may have happened
+	ReasonUnreadable    Reason = "unreadable"     // a 2xx whose body cannot be read: it may have happened
+	ReasonInterrupted   Reason = "interrupted"    // the process ended between intent and outcome
+	ReasonNoLookup      Reason = "no_lookup"      // the provider cannot say whether it happened
+	ReasonUnclear       Reason = "unclear"        // the provider's look-up gave no clear answer
+	ReasonRedirected    Reason = "redirected"     // redirects are not followed on acts
+	ReasonNotDone       Reason = "not_done"       // provably nothing happened; tried again later
+	ReasonCancelled     Reason = "cancelled"      // by a human
+)
+
+// Check names one check of the gate.
+type Check string
+
+// The checks in the order in which they are made; the first that objects decides.
+const (
+	CheckPaused      Check = "paused"
+	CheckErased      Check = "erased"
+	CheckEnrollment  Check = "enrollment" // ended, or its exit condition is true
+	CheckCondition   Check = "condition"
+	CheckGrace       Check = "grace"
+	CheckWindow      Check = "window"
+	CheckSuppression Check = "suppression"
+	CheckConsent     Check = "consent"
+	CheckCap         Check = "cap"
+	CheckConnector   Check = "connector" // breaker, rate
+	CheckProvider    Check = "provider"  // unsubscribed at the provider
+)
+
+// Checks lists the checks of the gate in their order.
+var Checks = []Check{
+	CheckPaused, CheckErased, CheckEnrollment, CheckCondition, CheckGrace, CheckWindow,
+	CheckSuppression, CheckConsent, CheckCap, CheckConnector, CheckProvider,
+}

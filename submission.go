@@ -1,0 +1,129 @@
+package lodestone
+
+import "time"
+
+// FieldType is what a form declares a field to hold.
+type FieldType string
+
+// The field types. Values are held as string (email, text), float64 (number) and bool (boolean).
+const (
+	FieldEmail   FieldType = "email"
+	FieldText    FieldType = "text"
+	FieldNumber  FieldType = "number"
+	FieldBoolean FieldType = "boolean"
+)
+
+// FieldTypes lists the field types in the order that messages name them.
+var FieldTypes = []FieldType{FieldEmail, FieldText, FieldNumber, FieldBoolean}
+
+// Field is one declared field of a form.
+type Field struct {
+	Type     FieldType
+	Required bool
+}
+
+// Form is what a rule file declares of one form.
+type Form struct {
+	Name   string
+	Title  string
+	Asset  string           // address of what the form promises; empty when it promises nothing
+	Fields map[string]Field // by name
+	Email  string           // the field that holds the lead's address
+}
+
+// Submission is one form submission that can be used: its envelope was read, its form is declared,
+// its fields have the declared types. It never changes once accepted.
+type Submission struct {
+	ID       string
+	Form     string
+	Email    Email
+	Fields   map[string]any // string, float64 or bool by the form; an absent optional field has no key
+	Context  Context
+	Backfill bool      // fills profile and ledger, enrolls nobody
+	At       time.Time // when it was submitted; never later than Received
+	Received time.Time // when the stream took it
+	Seq      uint64    // sequence number in its stream
+	Notes    []string  // what did not fit and was left out, in words without personal data
+}
+
+// Context is what the page knew about a submission. Empty texts mean absent.
+type Context struct {
+	Page         string   `json:"page,omitempty" msg:"p,omitempty"`
+	IP           string   `json:"ip,omitempty" msg:"i,omitempty"`
+	UserAgent    string   `json:"user_agent,omitempty" msg:"a,omitempty"`
+	Timezone     string   `json:"timezone,omitempty" msg:"z,omitempty"`
+	UTM          UTM      `json:"utm,omitzero" msg:"u,omitempty"`
+	ReferralCode string   `json:"referral_code,omitempty" msg:"r,omitempty"`
+	Consent      *Consent `json:"consent,omitempty" msg:"c,omitempty"`
+}
+
+// UTM holds the campaign parameters of the page's address.
+type UTM struct {
+	Source   string `json:"source,omitempty" msg:"s,omitempty"`
+	Medium   string `json:"medium,omitempty" msg:"m,omitempty"`
+	Campaign string `json:"campaign,omitempty" msg:"c,omitempty"`
+	Term     string `json:"term,omitempty" msg:"t,omitempty"`
+	Content  string `json:"content,omitempty" msg:"n,omitempty"`
+}
+
+// Consent is what the person agreed to, in the words that were shown.
+type Consent struct {
+	Marketing bool      `json:"marketing" msg:"m"`
+	Text      string    `json:"text,omitempty" msg:"t,omitempty"`
+	At        time.Time `json:"at,omitzero" msg:"a,omitempty"`
+}
+
+// SignalKind names something that came back about a lead.
+type SignalKind string
+
+// The signals that Lodestone itself acts on. Any other kind is kept and can be used in expressions.
+const (
+	SignalConverted    SignalKind = "converted"
+	SignalUnsubscribed SignalKind = "unsubscribed" // suppresses
+	SignalBounced      SignalKind = "bounced"      // suppresses when its detail says hard
+	SignalReplied      SignalKind = "replied"
+	SignalOpened       SignalKind = "opened"
+	SignalClicked      SignalKind = "clicked"
+	SignalJoined       SignalKind = "joined"
+	SignalComplained   SignalKind = "complained"
+)
+
+// SignalKinds lists the signals that expressions may name without a rule file having to declare
+// them.
+var SignalKinds = []SignalKind{
+	SignalConverted, SignalUnsubscribed, SignalBounced, SignalReplied,
+	SignalOpened, SignalClicked, SignalJoined, SignalComplained,
+}
+
+// Signal is one event about a lead that did not come from a form.
+type Signal struct {
+	ID       string
+	Kind     SignalKind
+	Email    Email
+	At       time.Time
+	Received time.Time
+	Seq      uint64
+	Detail   map[string]any
+}
+
+// Suppresses reports whether the signal means that the address must not be contacted again.
+func (s Signal) Suppresses() bool {
+	switch s.Kind {
+	case SignalUnsubscribed, SignalComplained:
+		return true
+	case SignalBounced:
+		hard, _ := s.Detail["hard"].(bool)
+		kind, _ := s.Detail["type"].(string)
+		return hard || kind == "hard"
+	}
+	return false
+}
+
+// Rejection says why a submission or a signal cannot be used. It is kept whole under attention.
+type Rejection struct {
+	Reason Reason // one of the rejection reasons
+	Detail string // what was found and what would help, in words without personal data
+	Form   string // the form named by the subject; may be one that no rule file declares
+	Email  Email  // as far as it could be read; empty otherwise
+	ID     string // the submission's id as far as it could be read
+}
