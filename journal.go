@@ -2,31 +2,25 @@ package lodestone
 
 import "time"
 
-// EntryKind says what a journal entry records.
-type EntryKind string
-
-// The kinds of journal entries. Exactly the field of [Entry] with the same name is set.
-const (
-	EntryDecision    EntryKind = "decision"
-	EntrySignal      EntryKind = "signal"
-	EntryTouchpoint  EntryKind = "touchpoint"
-	EntryEnrollment  EntryKind = "enrollment"
-	EntrySuppression EntryKind = "suppression"
-)
-
-// Entry is one fact of the journal. Entries of one lead are chained: Prev is the sequence number
-// of the lead's entry before this one, 0 for the first.
+// Entry is one fact of the journal: everything that one change of one lead decided and did, with
+// its evidence. Entries of one lead are chained: Prev is the sequence number of the lead's entry
+// before this one, 0 for the first.
 type Entry struct {
 	Seq         uint64            `json:"seq" msg:"-"`
 	Prev        uint64            `json:"-" msg:"q,omitempty"`
 	Lead        Email             `json:"-" msg:"e"`
 	At          time.Time         `json:"at" msg:"a"`
-	Kind        EntryKind         `json:"kind" msg:"k"`
 	Decision    *Decision         `json:"decision,omitempty" msg:"d,omitempty"`
+	Rejected    *RejectedEntry    `json:"rejected,omitempty" msg:"x,omitempty"` // stands in no lead's chain
 	Signal      *SignalEntry      `json:"signal,omitempty" msg:"g,omitempty"`
-	Touchpoint  *TouchpointEntry  `json:"touchpoint,omitempty" msg:"t,omitempty"`
-	Enrollment  *EnrollmentEntry  `json:"enrollment,omitempty" msg:"n,omitempty"`
 	Suppression *SuppressionEntry `json:"suppression,omitempty" msg:"s,omitempty"`
+	Enrollments []EnrollmentEntry `json:"enrollments,omitempty" msg:"n,omitempty"` // begun or ended, in order
+	Touchpoints []TouchpointEntry `json:"touchpoints,omitempty" msg:"t,omitempty"` // changes of state, in order
+}
+
+// Empty reports whether the entry records nothing.
+func (e *Entry) Empty() bool {
+	return e.Decision == nil && e.Rejected == nil && e.Signal == nil && e.Suppression == nil && len(e.Enrollments) == 0 && len(e.Touchpoints) == 0
 }
 
 // Decision is what one submission led to, and why. Every submission yields exactly one.
@@ -45,6 +39,14 @@ type Decision struct {
 	Notes        []string    `json:"notes,omitempty" msg:"o,omitempty"`
 	Candidates   []Candidate `json:"candidates,omitempty" msg:"c,omitempty"`
 	Enrollment   string      `json:"enrollment,omitempty" msg:"n,omitempty"` // id of the one it began
+}
+
+// RejectedEntry records a message that could not be used; attention holds it whole.
+type RejectedEntry struct {
+	ID        string `json:"id" msg:"i"`
+	Form      string `json:"form,omitempty" msg:"f,omitempty"`
+	Reason    Reason `json:"reason" msg:"r"`
+	StreamSeq uint64 `json:"stream_seq,omitempty" msg:"q,omitempty"`
 }
 
 // RuleFault names a rule, condition or template that failed at run time.
@@ -125,13 +127,14 @@ const (
 // Attention is one thing that a human must look at. A submission that could not be used is kept
 // whole in it.
 type Attention struct {
-	ID      string              `json:"id" msg:"i"` // unique within its kind
+	ID      string              `json:"id" msg:"i"`
 	Kind    AttentionKind       `json:"kind" msg:"k"`
 	Reason  Reason              `json:"reason" msg:"r"`
 	Form    string              `json:"form,omitempty" msg:"f,omitempty"`
 	Email   Email               `json:"email,omitempty" msg:"e,omitempty"`
 	At      time.Time           `json:"at" msg:"a"`
 	Detail  string              `json:"detail,omitempty" msg:"d,omitempty"`
+	Seq     uint64              `json:"-" msg:"q,omitempty"` // in its stream; tells two submissions of one id apart
 	Subject string              `json:"-" msg:"s,omitempty"` // of the message as it came
 	Header  map[string][]string `json:"-" msg:"h,omitempty"`
 	Data    []byte              `json:"-" msg:"b,omitempty"`

@@ -83,10 +83,11 @@ func RoundScore(sum float64) int {
 }
 
 // RecentID is a submission or signal id that was accepted, kept so that a publisher's repeat is
-// noticed after the stream's own window.
+// noticed after the stream's own window. It is the first 64 bits of the id's SHA-256, because a busy
+// lead may have thousands.
 type RecentID struct {
-	ID string    `msg:"i"`
-	At time.Time `msg:"a"` // when it was received
+	Hash uint64 `msg:"i"`
+	Day  int32  `msg:"a"` // when it was received, in days since 1970
 }
 
 // EnrollmentState says whether an enrollment runs, or how it ended.

@@ -12,8 +12,8 @@ import (
 func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(10)
-	var zb0001Mask uint16 /* 10 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.Form == "" {
 		zb0001Len--
@@ -27,17 +27,21 @@ func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Subject == "" {
+	if z.Seq == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Header == nil {
+	if z.Subject == "" {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Data == nil {
+	if z.Header == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200
+	}
+	if z.Data == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -72,11 +76,16 @@ func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendString(o, z.Detail)
 		}
 		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "q"
+			o = append(o, 0xa1, 0x71)
+			o = msgp.AppendUint64(o, z.Seq)
+		}
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "s"
 			o = append(o, 0xa1, 0x73)
 			o = msgp.AppendString(o, z.Subject)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "h"
 			o = append(o, 0xa1, 0x68)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Header)))
@@ -88,7 +97,7 @@ func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendBytes(o, z.Data)
@@ -169,6 +178,12 @@ func (z *Attention) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Detail")
 				return
 			}
+		case "q":
+			z.Seq, bts, err = msgp.ReadUint64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Seq")
+				return
+			}
 		case "s":
 			z.Subject, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -236,7 +251,7 @@ func (z *Attention) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Attention) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(string(z.Kind)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.StringPrefixSize + len(z.Subject) + 2 + msgp.MapHeaderSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(string(z.Kind)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(z.Subject) + 2 + msgp.MapHeaderSize
 	if z.Header != nil {
 		for za0001, za0002 := range z.Header {
 			_ = za0002
@@ -1531,21 +1546,25 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 	}
 	if z.Decision == nil {
 		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Rejected == nil {
+		zb0001Len--
 		zb0001Mask |= 0x10
 	}
 	if z.Signal == nil {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Touchpoint == nil {
+	if z.Suppression == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Enrollment == nil {
+	if z.Enrollments == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Suppression == nil {
+	if z.Touchpoints == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
@@ -1565,10 +1584,7 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "a"
 		o = append(o, 0xa1, 0x61)
 		o = msgp.AppendTimeExt(o, z.At)
-		// string "k"
-		o = append(o, 0xa1, 0x6b)
-		o = msgp.AppendString(o, string(z.Kind))
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
 			// string "d"
 			o = append(o, 0xa1, 0x64)
 			if z.Decision == nil {
@@ -1577,6 +1593,19 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 				o, err = z.Decision.MarshalMsg(o)
 				if err != nil {
 					err = msgp.WrapError(err, "Decision")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "x"
+			o = append(o, 0xa1, 0x78)
+			if z.Rejected == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Rejected.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Rejected")
 					return
 				}
 			}
@@ -1595,32 +1624,6 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
-			// string "t"
-			o = append(o, 0xa1, 0x74)
-			if z.Touchpoint == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o, err = z.Touchpoint.MarshalMsg(o)
-				if err != nil {
-					err = msgp.WrapError(err, "Touchpoint")
-					return
-				}
-			}
-		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
-			// string "n"
-			o = append(o, 0xa1, 0x6e)
-			if z.Enrollment == nil {
-				o = msgp.AppendNil(o)
-			} else {
-				o, err = z.Enrollment.MarshalMsg(o)
-				if err != nil {
-					err = msgp.WrapError(err, "Enrollment")
-					return
-				}
-			}
-		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "s"
 			o = append(o, 0xa1, 0x73)
 			if z.Suppression == nil {
@@ -1656,6 +1659,30 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 					// string "s"
 					o = append(o, 0xa1, 0x73)
 					o = msgp.AppendString(o, z.Suppression.Source)
+				}
+			}
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "n"
+			o = append(o, 0xa1, 0x6e)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Enrollments)))
+			for za0001 := range z.Enrollments {
+				o, err = z.Enrollments[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Enrollments", za0001)
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "t"
+			o = append(o, 0xa1, 0x74)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Touchpoints)))
+			for za0002 := range z.Touchpoints {
+				o, err = z.Touchpoints[za0002].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Touchpoints", za0002)
+					return
 				}
 			}
 		}
@@ -1703,16 +1730,6 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "At")
 				return
 			}
-		case "k":
-			{
-				var zb0003 string
-				zb0003, bts, err = msgp.ReadStringBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Kind")
-					return
-				}
-				z.Kind = EntryKind(zb0003)
-			}
 		case "d":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1727,6 +1744,23 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				bts, err = z.Decision.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Decision")
+					return
+				}
+			}
+		case "x":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Rejected = nil
+			} else {
+				if z.Rejected == nil {
+					z.Rejected = new(RejectedEntry)
+				}
+				bts, err = z.Rejected.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Rejected")
 					return
 				}
 			}
@@ -1747,40 +1781,6 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
-		case "t":
-			if msgp.IsNil(bts) {
-				bts, err = msgp.ReadNilBytes(bts)
-				if err != nil {
-					return
-				}
-				z.Touchpoint = nil
-			} else {
-				if z.Touchpoint == nil {
-					z.Touchpoint = new(TouchpointEntry)
-				}
-				bts, err = z.Touchpoint.UnmarshalMsg(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Touchpoint")
-					return
-				}
-			}
-		case "n":
-			if msgp.IsNil(bts) {
-				bts, err = msgp.ReadNilBytes(bts)
-				if err != nil {
-					return
-				}
-				z.Enrollment = nil
-			} else {
-				if z.Enrollment == nil {
-					z.Enrollment = new(EnrollmentEntry)
-				}
-				bts, err = z.Enrollment.UnmarshalMsg(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Enrollment")
-					return
-				}
-			}
 		case "s":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1792,14 +1792,14 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Suppression == nil {
 					z.Suppression = new(SuppressionEntry)
 				}
-				var zb0004 uint32
-				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0003 uint32
+				zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Suppression")
 					return
 				}
-				for zb0004 > 0 {
-					zb0004--
+				for zb0003 > 0 {
+					zb0003--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Suppression")
@@ -1833,6 +1833,44 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "n":
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Enrollments")
+				return
+			}
+			if cap(z.Enrollments) >= int(zb0004) {
+				z.Enrollments = (z.Enrollments)[:zb0004]
+			} else {
+				z.Enrollments = make([]EnrollmentEntry, zb0004)
+			}
+			for za0001 := range z.Enrollments {
+				bts, err = z.Enrollments[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Enrollments", za0001)
+					return
+				}
+			}
+		case "t":
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Touchpoints")
+				return
+			}
+			if cap(z.Touchpoints) >= int(zb0005) {
+				z.Touchpoints = (z.Touchpoints)[:zb0005]
+			} else {
+				z.Touchpoints = make([]TouchpointEntry, zb0005)
+			}
+			for za0002 := range z.Touchpoints {
+				bts, err = z.Touchpoints[za0002].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Touchpoints", za0002)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -1847,11 +1885,17 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Entry) Msgsize() (s int) {
-	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(string(z.Lead)) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(string(z.Kind)) + 2
+	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.StringPrefixSize + len(string(z.Lead)) + 2 + msgp.TimeSize + 2
 	if z.Decision == nil {
 		s += msgp.NilSize
 	} else {
 		s += z.Decision.Msgsize()
+	}
+	s += 2
+	if z.Rejected == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Rejected.Msgsize()
 	}
 	s += 2
 	if z.Signal == nil {
@@ -1860,51 +1904,19 @@ func (z *Entry) Msgsize() (s int) {
 		s += z.Signal.Msgsize()
 	}
 	s += 2
-	if z.Touchpoint == nil {
-		s += msgp.NilSize
-	} else {
-		s += z.Touchpoint.Msgsize()
-	}
-	s += 2
-	if z.Enrollment == nil {
-		s += msgp.NilSize
-	} else {
-		s += z.Enrollment.Msgsize()
-	}
-	s += 2
 	if z.Suppression == nil {
 		s += msgp.NilSize
 	} else {
 		s += 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Suppression.Reason) + 2 + msgp.StringPrefixSize + len(z.Suppression.Source)
 	}
-	return
-}
-
-// MarshalMsg implements msgp.Marshaler
-func (z EntryKind) MarshalMsg(b []byte) (o []byte, err error) {
-	o = msgp.Require(b, z.Msgsize())
-	o = msgp.AppendString(o, string(z))
-	return
-}
-
-// UnmarshalMsg implements msgp.Unmarshaler
-func (z *EntryKind) UnmarshalMsg(bts []byte) (o []byte, err error) {
-	{
-		var zb0001 string
-		zb0001, bts, err = msgp.ReadStringBytes(bts)
-		if err != nil {
-			err = msgp.WrapError(err)
-			return
-		}
-		(*z) = EntryKind(zb0001)
+	s += 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Enrollments {
+		s += z.Enrollments[za0001].Msgsize()
 	}
-	o = bts
-	return
-}
-
-// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z EntryKind) Msgsize() (s int) {
-	s = msgp.StringPrefixSize + len(string(z))
+	s += 2 + msgp.ArrayHeaderSize
+	for za0002 := range z.Touchpoints {
+		s += z.Touchpoints[za0002].Msgsize()
+	}
 	return
 }
 
@@ -2124,10 +2136,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				// map header, size 2
 				// string "i"
 				o = append(o, 0x82, 0xa1, 0x69)
-				o = msgp.AppendString(o, z.Recent[za0008].ID)
+				o = msgp.AppendUint64(o, z.Recent[za0008].Hash)
 				// string "a"
 				o = append(o, 0xa1, 0x61)
-				o = msgp.AppendTimeExt(o, z.Recent[za0008].At)
+				o = msgp.AppendInt32(o, z.Recent[za0008].Day)
 			}
 		}
 		if (zb0001Mask & 0x4000) == 0 { // if not omitted
@@ -2396,15 +2408,15 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 					switch msgp.UnsafeString(field) {
 					case "i":
-						z.Recent[za0008].ID, bts, err = msgp.ReadStringBytes(bts)
+						z.Recent[za0008].Hash, bts, err = msgp.ReadUint64Bytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Recent", za0008, "ID")
+							err = msgp.WrapError(err, "Recent", za0008, "Hash")
 							return
 						}
 					case "a":
-						z.Recent[za0008].At, bts, err = msgp.ReadTimeUTCBytes(bts)
+						z.Recent[za0008].Day, bts, err = msgp.ReadInt32Bytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Recent", za0008, "At")
+							err = msgp.WrapError(err, "Recent", za0008, "Day")
 							return
 						}
 					default:
@@ -2468,11 +2480,7 @@ func (z *Lead) Msgsize() (s int) {
 	for za0007 := range z.Past {
 		s += z.Past[za0007].Msgsize()
 	}
-	s += 3 + msgp.IntSize + 2 + msgp.ArrayHeaderSize
-	for za0008 := range z.Recent {
-		s += 1 + 2 + msgp.StringPrefixSize + len(z.Recent[za0008].ID) + 2 + msgp.TimeSize
-	}
-	s += 2 + msgp.Uint64Size
+	s += 3 + msgp.IntSize + 2 + msgp.ArrayHeaderSize + (len(z.Recent) * (5 + msgp.Uint64Size + msgp.Int32Size)) + 2 + msgp.Uint64Size
 	return
 }
 
@@ -2696,10 +2704,10 @@ func (z RecentID) MarshalMsg(b []byte) (o []byte, err error) {
 	// map header, size 2
 	// string "i"
 	o = append(o, 0x82, 0xa1, 0x69)
-	o = msgp.AppendString(o, z.ID)
+	o = msgp.AppendUint64(o, z.Hash)
 	// string "a"
 	o = append(o, 0xa1, 0x61)
-	o = msgp.AppendTimeExt(o, z.At)
+	o = msgp.AppendInt32(o, z.Day)
 	return
 }
 
@@ -2722,15 +2730,15 @@ func (z *RecentID) UnmarshalMsg(bts []byte) (o []byte, err error) {
 		}
 		switch msgp.UnsafeString(field) {
 		case "i":
-			z.ID, bts, err = msgp.ReadStringBytes(bts)
+			z.Hash, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
-				err = msgp.WrapError(err, "ID")
+				err = msgp.WrapError(err, "Hash")
 				return
 			}
 		case "a":
-			z.At, bts, err = msgp.ReadTimeUTCBytes(bts)
+			z.Day, bts, err = msgp.ReadInt32Bytes(bts)
 			if err != nil {
-				err = msgp.WrapError(err, "At")
+				err = msgp.WrapError(err, "Day")
 				return
 			}
 		default:
@@ -2747,7 +2755,111 @@ func (z *RecentID) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z RecentID) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.TimeSize
+	s = 1 + 2 + msgp.Uint64Size + 2 + msgp.Int32Size
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *RejectedEntry) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.Form == "" {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.StreamSeq == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "i"
+		o = append(o, 0xa1, 0x69)
+		o = msgp.AppendString(o, z.ID)
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "f"
+			o = append(o, 0xa1, 0x66)
+			o = msgp.AppendString(o, z.Form)
+		}
+		// string "r"
+		o = append(o, 0xa1, 0x72)
+		o = msgp.AppendString(o, string(z.Reason))
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "q"
+			o = append(o, 0xa1, 0x71)
+			o = msgp.AppendUint64(o, z.StreamSeq)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *RejectedEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "i":
+			z.ID, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ID")
+				return
+			}
+		case "f":
+			z.Form, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Form")
+				return
+			}
+		case "r":
+			{
+				var zb0002 string
+				zb0002, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Reason")
+					return
+				}
+				z.Reason = Reason(zb0002)
+			}
+		case "q":
+			z.StreamSeq, bts, err = msgp.ReadUint64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "StreamSeq")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *RejectedEntry) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.Uint64Size
 	return
 }
 

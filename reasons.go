@@ -16,6 +16,7 @@ const (
 	ReasonBadEmail     Reason = "bad_email"
 	ReasonMissingField Reason = "missing_field"
 	ReasonBadField     Reason = "bad_field"
+	ReasonPlanFailed   Reason = "plan_failed" // a fault of ours; the submission is kept
 )
 
 // What was decided about a submission.
@@ -57,6 +58,10 @@ const (
 	ReasonCheckFailed         Reason = "check_failed"
 )
 
+// ReasonPlanned marks the entry that brings a touchpoint into being. Every touchpoint has exactly
+// one, which is what makes the roll-up balance.
+const ReasonPlanned Reason = "planned"
+
 // What came of an attempt.
 const (
 	ReasonAccepted      Reason = "accepted"       // the provider took it
@@ -74,6 +79,8 @@ const (
 	ReasonRedirected    Reason = "redirected"     // redirects are not followed on acts
 	ReasonNotDone       Reason = "not_done"       // provably nothing happened; tried again later
 	ReasonCancelled     Reason = "cancelled"      // by a human
+	ReasonNoDefinition  Reason = "no_definition"  // the version of the sequence is not in the store
+	ReasonCompleted     Reason = "completed"      // every step ended
 )
 
 // Check names one check of the gate.

@@ -1,0 +1,205 @@
+package rules
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// object is a piece of a JSON Schema.
+type object = map[string]any
+
+// JSONSchema returns the JSON Schema (2020-12) of a rule file, for editors: it completes keys,
+// explains them and marks what cannot be right. It knows the operations of opts by name. It is less
+// strict than [Compile], which also reads the expressions; what Compile accepts, it accepts.
+func JSONSchema(opts Options) []byte {
+	schema := object{
+		"$schema":              "https://json-schema.org/draft/2020-12/schema",
+		"title":                "Lodestone rule file",
+		"description":          "Forms, lists, scoring rules and sequences. Any of these keys may stand in any file of the directory; names are unique across files.",
+		"type":                 []string{"object", "null"},
+		"additionalProperties": false,
+		"properties": object{
+			"forms":     described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})),
+			"lists":     described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors.", named(object{"$ref": "#/$defs/list"})),
+			"scoring":   object{"$ref": "#/$defs/scoring"},
+			"sequences": described("What happens after a submission, by name. Of the sequences whose condition is true, the one with the highest priority is entered.", named(object{"$ref": "#/$defs/sequence"})),
+		},
+		"$defs": object{
+			"form":      formSchema(),
+			"field":     fieldSchema(),
+			"list":      listSchema(),
+			"scoring":   scoringSchema(),
+			"rule":      ruleSchema(),
+			"sequence":  sequenceSchema(),
+			"step":      stepSchema(opts),
+			"condition": expression("A condition: an expression that is true or false.", `band == "hot"`, "not lead.freemail", "fields.company_size >= 200"),
+			"duration": object{
+				"type": "string", "pattern": `^[0-9]+[smhdw]$`,
+				"description": "A whole number and a unit: seconds, minutes, hours, days or weeks.",
+				"examples":    []string{"90s", "10m", "2h", "3d", "2w"},
+			},
+		},
+	}
+	data, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		panic(err) // it holds nothing but texts, lists and maps
+	}
+	return append(data, '\n')
+}
+
+func described(text string, o object) object {
+	o["description"] = text
+	return o
+}
+
+// named is a mapping from names to o; empty sections may stay in a file.
+func named(o object) object {
+	return object{
+		"type":                 []string{"object", "null"},
+		"propertyNames":        object{"pattern": namePattern.String()},
+		"additionalProperties": o,
+	}
+}
+
+// closed is a mapping with exactly these keys.
+func closed(properties object, required ...string) object {
+	o := object{"type": "object", "additionalProperties": false, "properties": properties}
+	if len(required) > 0 {
+		o["required"] = required
+	}
+	return o
+}
+
+func text(description string, examples ...string) object {
+	return object{"type": "string", "minLength": 1, "description": description, "examples": examples}
+}
+
+// expression accepts a boolean or number as well, which YAML makes of an unquoted one.
+func expression(description string, examples ...string) object {
+	return object{"type": []string{"string", "boolean", "number"}, "description": description, "examples": examples}
+}
+
+func formSchema() object {
+	return described("One form. Its name is the last part of its subject, lodestone.forms.<form>, and of its address, POST /forms/<form>.", closed(object{
+		"title":  object{"type": []string{"string", "number", "boolean"}, "description": "What people read.", "examples": []string{"Pricing guide"}},
+		"asset":  object{"type": "string", "format": "uri", "pattern": "^https?://", "description": "The address of what the form promises. It is delivered on every honest request, whatever is decided about the lead.", "examples": []string{"https://example.com/pricing-guide.pdf"}},
+		"zone":   text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
+		"fields": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
+	}, "fields"))
+}
+
+func fieldSchema() object {
+	return described("One field of a form.", closed(object{
+		"type":     object{"enum": lodestone.FieldTypes, "description": "What the field holds. A text that is exactly a number, or true, false or on, becomes one where a number or boolean is declared."},
+		"required": object{"type": "boolean", "default": false, "description": "A submission without it is kept aside with the reason missing_field."},
+	}, "type"))
+}
+
+func listSchema() object {
+	return object{
+		"description": "Texts, written out or in a file beside the rule file.",
+		"oneOf": []any{
+			object{"type": "array", "items": object{"type": []string{"string", "number", "boolean"}}, "examples": []any{[]string{"rival.example", "other.example"}}},
+			closed(object{"file": text("A file with one text a line; # begins a comment.", "competitors.txt")}, "file"),
+		},
+	}
+}
+
+func scoringSchema() object {
+	return object{
+		"type": []string{"object", "null"}, "additionalProperties": false,
+		"description": "How points are given, and which scores form a band.",
+		"properties": object{
+			"bands": object{
+				"type": "object", "minProperties": 1, "propertyNames": object{"pattern": namePattern.String()},
+				"additionalProperties": object{"type": "integer"},
+				"description":          "The lowest score of each band, each a different one; the lowest band also takes everything below it. Bands stand in one file only.",
+				"examples":             []any{object{"hot": 60, "warm": 30, "cold": 0}},
+			},
+			"rules": object{"type": []string{"array", "null"}, "items": object{"$ref": "#/$defs/rule"}, "description": "Each rule whose condition is true gives its points."},
+		},
+	}
+}
+
+func ruleSchema() object {
+	return described("One scoring rule. When it matches again, its line replaces the earlier one.", closed(object{
+		"name":      object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the rule in explanations."},
+		"when":      object{"$ref": "#/$defs/condition"},
+		"points":    object{"type": []string{"number", "string"}, "description": "A number, negative to take away, or an expression that gives one.", "examples": []any{20, -100, "fields.company_size >= 1000 ? 40 : 25"}},
+		"each":      object{"type": "boolean", "default": false, "description": "One line for every submission instead of one for the lead."},
+		"half_life": described("After this long the points are worth half, counted from the submission that earned them. Without it they do not fade.", object{"$ref": "#/$defs/duration"}),
+	}, "name", "points"))
+}
+
+func sequenceSchema() object {
+	return described("One sequence of steps for a lead.", closed(object{
+		"when":     object{"$ref": "#/$defs/condition"},
+		"priority": object{"type": "integer", "default": 0, "description": "The highest wins. Ties go to the first file by name, then to the first in the file."},
+		"consent":  object{"const": "required", "description": "Steps are skipped for leads who did not agree to marketing."},
+		"reenter": object{
+			"type": "string", "pattern": `^(never|always|[0-9]+[smhdw])$`, "default": "never",
+			"description": "Whether a lead may enter again: never, always, or this long after the last time ended.", "examples": []string{"never", "always", "90d"},
+		},
+		"exit":  expression("A condition: as soon as it is true, the lead leaves the sequence.", "signals.converted"),
+		"steps": object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other."},
+	}, "when", "steps"))
+}
+
+// stepSchema names every operation, and for each of them what `with` takes.
+func stepSchema(opts Options) object {
+	names := slices.Sorted(maps.Keys(opts.Operations))
+	do := object{"type": "string", "pattern": `^[^.]+\..+$`, "description": "The connector and what it shall do.", "examples": []string{"referralrock.invite"}}
+	if len(names) > 0 {
+		do["enum"] = names
+	}
+	var conditions []any
+	for _, name := range names {
+		op := opts.Operations[name]
+		properties, required := object{}, []string{}
+		for _, p := range op.Parameters {
+			properties[p.Name] = parameterSchema(p)
+			if p.Required && p.Name != "email" {
+				required = append(required, p.Name)
+			}
+		}
+		with := described(op.Summary, closed(properties, required...))
+		then := object{"properties": object{"with": with}}
+		if len(required) > 0 {
+			then["required"] = []string{"with"}
+		} else {
+			with["type"] = []string{"object", "null"}
+		}
+		conditions = append(conditions, object{
+			"if":   object{"properties": object{"do": object{"const": name}}, "required": []string{"do"}},
+			"then": then,
+		})
+	}
+	step := described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
+		"name":  object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence."},
+		"after": described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
+		"when":  object{"$ref": "#/$defs/condition"},
+		"do":    do,
+		"with":  object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
+	}, "name", "do"))
+	if len(conditions) > 0 {
+		step["allOf"] = conditions
+	}
+	return step
+}
+
+func parameterSchema(p lodestone.Parameter) object {
+	o := object{}
+	if p.Description != "" {
+		o["description"] = p.Description
+	}
+	switch p.Type {
+	case lodestone.FieldNumber, lodestone.FieldBoolean:
+		o["anyOf"] = []any{object{"type": string(p.Type)}, object{"type": "string", "pattern": `^\$\{`}}
+	default:
+		o["type"] = "string"
+	}
+	return o
+}

@@ -1,0 +1,353 @@
+package rules
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scoring"
+)
+
+var (
+	sequenceKeys = keys{
+		known: []string{"when", "priority", "consent", "reenter", "exit", "steps"},
+		later: []string{"window", "zone", "variants", "holdout", "brake"},
+		meaning: map[string]string{
+			"if": "when", "condition": "when", "trigger": "when", "prio": "priority", "order": "priority",
+			"stop": "exit", "until": "exit", "end": "exit", "goal": "exit", "touchpoints": "steps", "actions": "steps",
+			"re_enter": "reenter", "again": "reenter", "timezone": "zone",
+		},
+	}
+	stepKeys = keys{
+		known: []string{"name", "after", "when", "do", "with"},
+		later: []string{"cron", "window", "grace", "variants"},
+		meaning: map[string]string{
+			"wait": "after", "delay": "after", "in": "after", "if": "when", "condition": "when", "unless": "when",
+			"action": "do", "run": "do", "call": "do", "send": "do", "operation": "do", "uses": "do",
+			"params": "with", "parameters": "with", "args": "with", "arguments": "with", "fields": "with", "data": "with",
+			"id": "name", "title": "name", "schedule": "cron", "at": "after",
+		},
+	}
+)
+
+// sequences reads the sequences of all files and puts them into the order of assignment.
+func (c *compiler) sequences() {
+	for _, s := range c.sections["sequences"] {
+		if s.node.ShortTag() == "!!null" {
+			continue
+		}
+		for _, e := range c.entries(s.doc, s.node, "hot-invite: {when: …, steps: …}") {
+			if !c.name(s.doc, e.key, "sequence", e.name) {
+				continue
+			}
+			if before := c.set.Sequence(e.name); before != nil {
+				c.duplicate(s.doc, e.key, "sequence", e.name, before.Pos)
+				continue
+			}
+			if c.limit(s.doc, e.key, len(c.set.Sequences)+1, MaxEntries, "sequences") {
+				return
+			}
+			c.set.Sequences = append(c.set.Sequences, c.sequence(s.doc, e))
+		}
+	}
+	// Stable: what has the same priority stays in the order of files and in files.
+	slices.SortStableFunc(c.set.Sequences, func(a, b *Sequence) int { return cmp.Compare(b.Priority, a.Priority) })
+}
+
+func (c *compiler) sequence(d *document, e entry) *Sequence {
+	q := &Sequence{Name: e.name, Zone: "lead", Reenter: Reenter{Mode: ReenterNever}, Pos: pos(d, e.key)}
+	entries, given := c.mapping(d, e.value, sequenceKeys)
+	for _, k := range entries {
+		switch k.name {
+		case "when":
+			if n, ok := c.scalar(d, k.value, "a condition", `when: band == "hot"`); ok {
+				q.When = c.expression(d, n, scoring.Boolean, false)
+			}
+		case "priority":
+			if n, ok := c.scalar(d, k.value, "a whole number", "priority: 100"); ok {
+				p, err := strconv.Atoi(n.Value)
+				if err != nil || n.ShortTag() != "!!int" || p > 1e9 || p < -1e9 {
+					c.fault(d, n, "priority is a whole number; the highest wins")
+				}
+				q.Priority = p
+			}
+		case "consent":
+			if n, ok := c.scalar(d, k.value, "the word required", "consent: required"); ok {
+				if q.ConsentRequired = n.Value == "required"; !q.ConsentRequired {
+					c.fault(d, n, "write consent: required, or leave the line out where no consent is needed")
+				}
+			}
+		case "reenter":
+			if n, ok := c.scalar(d, k.value, "never, always or a duration", "reenter: 90d"); ok {
+				q.Reenter = c.reenter(d, n)
+			}
+		case "exit":
+			if n, ok := c.scalar(d, k.value, "a condition", "exit: signals.converted"); ok {
+				q.Exit = c.expression(d, n, scoring.Boolean, false)
+			}
+		case "steps":
+			c.steps(d, k, q)
+		}
+	}
+	if e.value.Kind == yaml.MappingNode {
+		if !given["when"] {
+			c.fault(d, e.key, `the sequence %s has no condition, so nobody would enter it; add one, as in when: band == "hot"`, e.name)
+		}
+		if !given["steps"] {
+			c.fault(d, e.key, "the sequence %s has no steps; add at least one", e.name)
+		}
+	}
+	return q
+}
+
+func (c *compiler) reenter(d *document, n *yaml.Node) Reenter {
+	switch n.Value {
+	case "never":
+		return Reenter{Mode: ReenterNever}
+	case "always":
+		return Reenter{Mode: ReenterAlways}
+	}
+	wait, err := scoring.ParseDuration(n.Value)
+	if err != nil {
+		c.fault(d, n, "reenter is never, always, or how long after the last time, as in 90d")
+	} else if wait == 0 {
+		c.fault(d, n, "reenter must be longer than nothing; write always to allow it at once")
+	}
+	return Reenter{Mode: ReenterAfter, After: wait}
+}
+
+func (c *compiler) steps(d *document, e entry, q *Sequence) {
+	nodes := c.list(d, e.value, "steps", "- {name: invite, do: referralrock.invite}")
+	if e.value.Kind == yaml.SequenceNode && len(nodes) == 0 {
+		c.fault(d, e.key, "the sequence %s has no steps; add at least one", q.Name)
+	}
+	for i, n := range nodes {
+		if c.limit(d, n, i+1, MaxSteps, "steps in this sequence") {
+			return
+		}
+		s := Step{Pos: pos(d, n)}
+		var do, with *yaml.Node
+		entries, given := c.mapping(d, n, stepKeys)
+		for _, k := range entries {
+			switch k.name {
+			case "name":
+				v, ok := c.scalar(d, k.value, "a name", "name: invite")
+				if !ok || !c.name(d, v, "step", v.Value) {
+					continue
+				}
+				s.Name = v.Value
+				if i := q.Step(s.Name); i >= 0 {
+					c.fault(d, v, "this sequence already has a step named %s, at line %d; give this one another name", s.Name, q.Steps[i].Line)
+				}
+			case "after":
+				s.After = c.duration(d, k.value, "after: 10m", true)
+			case "when":
+				if v, ok := c.scalar(d, k.value, "a condition", "when: not signals.opened"); ok {
+					s.When = c.expression(d, v, scoring.Boolean, false)
+				}
+			case "do":
+				do = k.value
+			case "with":
+				with = k.value
+			}
+		}
+		if n.Kind != yaml.MappingNode {
+			continue
+		}
+		if !given["name"] {
+			c.fault(d, n, "this step has no name; add one, as in name: invite")
+		}
+		if !given["do"] {
+			c.fault(d, n, "this step does nothing; say what, as in do: referralrock.invite")
+		}
+		if do == nil {
+			continue
+		}
+		if do, ok := c.scalar(d, do, "what to do", "do: referralrock.invite"); ok {
+			c.action(d, do, with, &s)
+		}
+		q.Steps = append(q.Steps, s)
+	}
+}
+
+// action checks `do` and `with` against the operations that exist.
+func (c *compiler) action(d *document, do, with *yaml.Node, s *Step) {
+	account, operation, found := strings.Cut(do.Value, ".")
+	if !found || account == "" || operation == "" {
+		c.fault(d, do, "do names a connector and what it shall do, with a dot between, as in referralrock.invite%s", c.connectorsKnown())
+		return
+	}
+	if !slices.Contains(c.accounts, account) {
+		c.fault(d, do, "unknown connector %s%s", account, c.nearestConnector(account))
+		return
+	}
+	op, ok := c.opts.Operations[do.Value]
+	if !ok {
+		var known []string
+		for name := range c.opts.Operations {
+			if a, o := lodestone.SplitOperation(name); a == account {
+				known = append(known, o)
+			}
+		}
+		c.faultAt(d, d.locate(do, characters(account)+1), SeverityError, "%s has no operation %s%s", account, operation, suggestion(operation, known))
+		return
+	}
+	s.Do, s.Connector, s.Operation = do.Value, account, operation
+	c.arguments(d, do, with, op, s)
+}
+
+func (c *compiler) connectorsKnown() string {
+	if len(c.accounts) == 0 {
+		return ""
+	}
+	return "; connectors: " + strings.Join(c.accounts, ", ")
+}
+
+func (c *compiler) nearestConnector(account string) string {
+	if len(c.accounts) == 0 {
+		return "; no connector is configured"
+	}
+	return suggestion(account, c.accounts)
+}
+
+// suggestion ends a message about an unknown word.
+func suggestion(word string, known []string) string {
+	if meant := scoring.Closest(word, known); meant != "" {
+		return "; did you mean " + meant + "?"
+	}
+	known = slices.Sorted(slices.Values(known))
+	if len(known) > 12 {
+		known = append(known[:12], "…")
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return "; known: " + strings.Join(known, ", ")
+}
+
+// arguments checks `with` against the parameters of an operation.
+func (c *compiler) arguments(d *document, do, with *yaml.Node, op lodestone.Operation, s *Step) {
+	args := make(map[string]Template)
+	var known []string
+	for _, p := range op.Parameters {
+		known = append(known, p.Name)
+	}
+	if with != nil && with.ShortTag() != "!!null" {
+		for _, e := range c.entries(d, with, "{firstName: '${fields.first_name}'}") {
+			p, ok := op.Parameter(e.name)
+			if !ok {
+				c.fault(d, e.key, "%s takes no %s%s", s.Do, e.name, suggestion(e.name, known))
+				args[scoring.Closest(e.name, known)] = Template{} // it is not missing too
+				continue
+			}
+			args[e.name] = c.template(d, e, p)
+		}
+	}
+	for _, p := range op.Parameters {
+		if _, given := args[p.Name]; p.Required && !given && p.Name != "email" {
+			c.fault(d, do, "%s needs %s; add it under with", s.Do, p.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(args)) {
+		s.With = append(s.With, Argument{name, args[name]})
+	}
+}
+
+// template reads the value of one argument.
+func (c *compiler) template(d *document, e entry, p lodestone.Parameter) Template {
+	n := e.value
+	if n.Kind != yaml.ScalarNode {
+		c.fault(d, n, "%s takes %s; this is %s", p.Name, typeInWords(p.Type), kindOf(n))
+		return Template{}
+	}
+	textWanted := p.Type == lodestone.FieldText || p.Type == lodestone.FieldEmail
+	switch n.ShortTag() {
+	case "!!null":
+		c.fault(d, n, "%s has no value here; leave the line out where it shall not be sent", p.Name)
+		return Template{}
+	case "!!int", "!!float":
+		x, err := strconv.ParseFloat(n.Value, 64)
+		switch {
+		case textWanted:
+			c.fault(d, n, `%s takes a text; write it in quotes: "%s"`, p.Name, n.Value)
+		case p.Type != lodestone.FieldNumber || err != nil:
+			c.fault(d, n, "%s takes %s; this is a number", p.Name, typeInWords(p.Type))
+		}
+		return Template{literal: x}
+	case "!!bool":
+		if textWanted {
+			c.fault(d, n, `%s takes a text; write it in quotes: "%s"`, p.Name, n.Value)
+		} else if p.Type != lodestone.FieldBoolean {
+			c.fault(d, n, "%s takes %s; this is true or false", p.Name, typeInWords(p.Type))
+		}
+		return Template{literal: strings.EqualFold(n.Value, "true")}
+	}
+	return c.text(d, n, p, textWanted)
+}
+
+// text reads an argument that is a text, with or without ${…}.
+func (c *compiler) text(d *document, n *yaml.Node, p lodestone.Parameter, textWanted bool) Template {
+	if len(n.Value) > MaxText {
+		c.fault(d, n, "this text is longer than %d bytes; shorten it", MaxText)
+		return Template{}
+	}
+	parts, unclosed, ok := pieces(n.Value)
+	if strings.Count(n.Value, "${") > MaxParts {
+		c.fault(d, n, "this text has more than %d ${…}; use fewer", MaxParts)
+		return Template{}
+	}
+	if !ok {
+		c.faultAt(d, d.locate(n, unclosed), SeverityError, "this ${ has no closing }")
+		return Template{}
+	}
+	if len(parts) == 1 && parts[0].code {
+		program := c.program(d, n, parts[0].text, parts[0].offset, scoring.Value, false)
+		if program != nil && !program.Yields().Fits(p.Type) {
+			hint := ""
+			if textWanted {
+				hint = "; write ${string(" + strings.TrimSpace(parts[0].text) + ")}"
+			}
+			c.faultAt(d, d.locate(n, parts[0].offset), SeverityError, "%s takes %s; this gives %s%s", p.Name, typeInWords(p.Type), program.Yields(), hint)
+		}
+		return Template{parts: []part{{program: program}}}
+	}
+	if !textWanted {
+		hint := ""
+		if len(parts) == 1 {
+			hint = "; write it without quotes"
+		}
+		c.fault(d, n, "%s takes %s; this is a text%s", p.Name, typeInWords(p.Type), hint)
+		return Template{}
+	}
+	t := Template{literal: ""}
+	code := false
+	for _, piece := range parts {
+		if !piece.code {
+			t.parts = append(t.parts, part{words: piece.text})
+			continue
+		}
+		code = true
+		t.parts = append(t.parts, part{program: c.program(d, n, piece.text, piece.offset, scoring.Value, false)})
+	}
+	if !code && len(t.parts) > 0 {
+		return Template{literal: t.parts[0].words}
+	}
+	return t
+}
+
+func typeInWords(t lodestone.FieldType) string {
+	switch t {
+	case lodestone.FieldNumber:
+		return "a number"
+	case lodestone.FieldBoolean:
+		return "true or false"
+	case lodestone.FieldEmail:
+		return "an email address"
+	}
+	return "a text"
+}

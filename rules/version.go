@@ -1,0 +1,139 @@
+package rules
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scoring"
+)
+
+// The canonical form of definitions: what a version is the hash of. Fields are added with
+// omitempty or omitzero, so that a new key does not change the version of what does not use it.
+type (
+	canonicalSet struct {
+		Forms     map[string]canonicalForm `json:"forms,omitempty"`
+		Lists     map[string][]string      `json:"lists,omitempty"`
+		Bands     []canonicalBand          `json:"bands,omitempty"`
+		Rules     []canonicalRule          `json:"rules,omitempty"`
+		Sequences []canonicalSequence      `json:"sequences,omitempty"`
+	}
+	canonicalForm struct {
+		Title  string                    `json:"title,omitempty"`
+		Asset  string                    `json:"asset,omitempty"`
+		Fields map[string]canonicalField `json:"fields"`
+		Zone   string                    `json:"zone,omitempty"`
+	}
+	canonicalField struct {
+		Type     lodestone.FieldType `json:"type"`
+		Required bool                `json:"required,omitempty"`
+	}
+	canonicalBand struct {
+		Name string `json:"name"`
+		Min  int    `json:"min"`
+	}
+	canonicalRule struct {
+		Name       string        `json:"name"`
+		When       string        `json:"when,omitempty"`
+		Points     float64       `json:"points,omitempty"`
+		PointsExpr string        `json:"points_expr,omitempty"`
+		Each       bool          `json:"each,omitempty"`
+		HalfLife   time.Duration `json:"half_life,omitempty"`
+	}
+	canonicalSequence struct {
+		Name     string          `json:"name"`
+		When     string          `json:"when"`
+		Priority int             `json:"priority,omitempty"`
+		Consent  bool            `json:"consent,omitempty"`
+		Reenter  ReenterMode     `json:"reenter"`
+		Again    time.Duration   `json:"reenter_after,omitempty"`
+		Exit     string          `json:"exit,omitempty"`
+		Zone     string          `json:"zone"`
+		Steps    []canonicalStep `json:"steps"`
+	}
+	canonicalStep struct {
+		Name  string              `json:"name"`
+		After time.Duration       `json:"after,omitempty"`
+		When  string              `json:"when,omitempty"`
+		Do    string              `json:"do"`
+		With  []canonicalArgument `json:"with,omitempty"`
+	}
+	canonicalArgument struct {
+		Name    string          `json:"name"`
+		Literal any             `json:"literal,omitempty"`
+		Parts   []canonicalPart `json:"parts,omitempty"`
+	}
+	canonicalPart struct {
+		Words string `json:"words,omitempty"`
+		Code  string `json:"code,omitempty"`
+	}
+)
+
+// version computes the versions of the set and of its sequences.
+func (c *compiler) version() {
+	s := canonicalSet{Forms: make(map[string]canonicalForm), Lists: make(map[string][]string)}
+	for name, f := range c.set.Forms {
+		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone)}
+		for field, decl := range f.Fields {
+			form.Fields[field] = canonicalField{decl.Type, decl.Required}
+		}
+		s.Forms[name] = form
+	}
+	for _, b := range c.set.Bands {
+		s.Bands = append(s.Bands, canonicalBand(b))
+	}
+	for name, texts := range c.listTexts {
+		// A list is a set: nothing depends on its order.
+		s.Lists[name] = slices.Compact(slices.Sorted(slices.Values(texts)))
+	}
+	for _, r := range c.set.Rules {
+		s.Rules = append(s.Rules, canonicalRule{r.Name, sourceOf(r.When), r.Points, sourceOf(r.PointsExpr), r.Each, r.HalfLife})
+	}
+	for _, q := range c.set.Sequences {
+		canonical := canonicalOf(q)
+		q.Version = digest(canonical)
+		s.Sequences = append(s.Sequences, canonical)
+	}
+	c.set.Version = digest(s)
+}
+
+func canonicalOf(q *Sequence) canonicalSequence {
+	out := canonicalSequence{
+		Name: q.Name, When: sourceOf(q.When), Priority: q.Priority, Consent: q.ConsentRequired,
+		Reenter: q.Reenter.Mode, Again: q.Reenter.After, Exit: sourceOf(q.Exit), Zone: q.Zone,
+	}
+	for _, s := range q.Steps {
+		step := canonicalStep{Name: s.Name, After: s.After, When: sourceOf(s.When), Do: s.Do}
+		for _, a := range s.With {
+			arg := canonicalArgument{Name: a.Name, Literal: a.Value.literal}
+			for _, p := range a.Value.parts {
+				arg.Parts = append(arg.Parts, canonicalPart{p.words, sourceOf(p.program)})
+			}
+			step.With = append(step.With, arg)
+		}
+		out.Steps = append(out.Steps, step)
+	}
+	return out
+}
+
+// sourceOf is an expression without the blanks around it, which block scalars add.
+func sourceOf(p *scoring.Program) string {
+	if p == nil {
+		return ""
+	}
+	return strings.TrimSpace(p.Source())
+}
+
+// digest is the first 12 hexadecimal digits of a SHA-256 of the canonical form as JSON.
+func digest(v any) string {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // the types above always marshal: every number was checked to be finite
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])[:12]
+}

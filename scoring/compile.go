@@ -1,0 +1,68 @@
+package scoring
+
+import (
+	"fmt"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/checker/nature"
+	"github.com/expr-lang/expr/compiler"
+	"github.com/expr-lang/expr/conf"
+	"github.com/expr-lang/expr/parser"
+)
+
+var tooManyNodes = fmt.Sprintf("this expression has more than %d parts; use several rules, or a list", MaxNodes)
+
+// compile guards, parses, checks, rewrites and compiles, in this order.
+func (s *Schema) compile(source string, kind Kind, scoring bool) (p *Program, err error) {
+	defer func() {
+		// Parser and compiler are not ours, and what they are given comes from outside.
+		if r := recover(); r != nil {
+			p, err = nil, faultAt(source, 0, "this expression cannot be compiled")
+		}
+	}()
+	guarded, fault := guard(source)
+	if fault != nil {
+		return nil, fault
+	}
+	tree, err := parser.ParseWithConfig(guarded, s.config())
+	if err != nil {
+		return nil, syntaxFault(source, err)
+	}
+	c := &checker{schema: s, source: source, scoring: scoring}
+	root, typ := c.result(tree.Node, kind)
+	if c.fault != nil {
+		return nil, c.fault
+	}
+	code, err := compiler.Compile(&parser.Tree{Node: root, Source: tree.Source}, s.config())
+	if err != nil {
+		return nil, faultAt(source, 0, "this expression cannot be compiled")
+	}
+	p = &Program{schema: s, source: source, yields: typ, names: c.lists, slots: s.slot(c.used), code: code}
+	for _, v := range c.used {
+		p.names = append(p.names, v.name)
+	}
+	return p, nil
+}
+
+// config is the library's configuration. It is made anew each time because it holds a cache that
+// must not be shared between goroutines.
+func (s *Schema) config() *conf.Config {
+	c := &conf.Config{Optimize: true, ShortCircuit: true, MaxNodes: MaxNodes}
+	// An environment of this type makes every name one look-up in a map[string]any.
+	c.Env = nature.FromType(environmentType)
+	return c
+}
+
+// call makes a call of a Go function.
+func call(at ast.Node, result Type, fn func(...any) any, args ...ast.Node) ast.Node {
+	callee := &ast.ConstantNode{Value: fn}
+	callee.SetType(functionType)
+	return placed(&ast.CallNode{Callee: callee, Arguments: args}, at, result)
+}
+
+// placed gives a node the place of another and a type.
+func placed[N ast.Node](n N, at ast.Node, t Type) N {
+	n.SetLocation(at.Location())
+	n.SetType(t.goType())
+	return n
+}
