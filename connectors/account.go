@@ -1,0 +1,217 @@
+package connectors
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// Account is one configured account at a provider: a connector behind the rate, the limit of calls at
+// a time, the breaker and the metrics that everyone who uses the account shares. It is safe for
+// concurrent use.
+type Account struct {
+	kind      Kind
+	settings  Settings
+	connector Connector
+	t         *Transport
+}
+
+// Option changes how [Open] makes an account.
+type Option func(*options)
+
+type options struct {
+	registerer prometheus.Registerer
+	log        *slog.Logger
+	tls        *tls.Config
+	rt         http.RoundTripper
+}
+
+// WithRegisterer counts the account's requests. Several accounts may share a registerer.
+func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { o.registerer = r } }
+
+// WithLogger logs when the breaker opens and closes.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithTLS sets whose certificates are trusted; ServerName and RootCAs are what it is for.
+func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
+
+// Open makes an account. It makes no request and starts nothing; [Account.Run] tends the breaker. The
+// error holds every fault of the settings, each with the key it is about.
+func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	settings = settings.WithDefaults(kind)
+	if err := settings.check(kind); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.registerer, settings.Name)
+	if err != nil {
+		return nil, fmt.Errorf("connectors.%s: register metrics: %w", settings.Name, err)
+	}
+	if o.rt == nil {
+		o.rt = newRoundTripper(settings, o.tls)
+	}
+	t := &Transport{
+		settings: settings, rt: o.rt, slots: make(chan struct{}, settings.Concurrency),
+		rate:    rate.NewLimiter(rate.Limit(settings.Rate), settings.burst()),
+		breaker: newBreaker(), metrics: m, mask: newMask(settings.Secrets),
+	}
+	c, err := kind.Open(settings, t)
+	if err != nil {
+		return nil, fmt.Errorf("connectors.%s: %w", settings.Name, err)
+	}
+	a := &Account{kind: kind, settings: settings, connector: c, t: t}
+	if o.log != nil {
+		a.OnChange(func(s State) { logChange(o.log, settings.Name, s) })
+	}
+	return a, nil
+}
+
+func logChange(log *slog.Logger, name string, s State) {
+	if s.Open {
+		log.Warn("provider unavailable", "connector", name, "cause", string(s.Cause), "detail", s.Detail)
+		return
+	}
+	log.Info("provider available again", "connector", name)
+}
+
+// Name is the account's key under `connectors`.
+func (a *Account) Name() string { return a.settings.Name }
+
+// Kind is the sort of connector behind the account.
+func (a *Account) Kind() Kind { return a.kind }
+
+// Settings are the account's, with defaults filled in. Its secrets print as <secret>.
+func (a *Account) Settings() Settings { return a.settings }
+
+// Capabilities are the connector's. Check is false when the settings rely on the local list alone.
+func (a *Account) Capabilities() Capabilities {
+	c := a.connector.Capabilities()
+	c.Check = c.Check && a.settings.Suppression == SuppressionProvider
+	return c
+}
+
+// Do performs an act. The error is a [*Fault].
+func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
+	ctx = hide(ctx, act.Email, act.Parameters)
+	r, err := a.connector.Do(ctx, act)
+	if err != nil {
+		return Receipt{}, a.fault(ctx, act.Operation, Unknown, lodestone.ReasonNoAnswer, err)
+	}
+	r.Detail = a.t.mask.text(r.Detail, hiddenIn(ctx)...)
+	return r, nil
+}
+
+// Unsubscribed asks whether the address opted out at the provider. With `suppression: local-only`
+// nobody is asked and the answer says so. The error is a [*Fault].
+func (a *Account) Unsubscribed(ctx context.Context, email lodestone.Email) (Subscription, error) {
+	if a.settings.Suppression == SuppressionLocalOnly {
+		return Subscription{Kind: SuppressionLocalOnly, Evidence: "the settings rely on the local list alone"}, nil
+	}
+	ctx = hide(ctx, email, nil)
+	s, err := a.connector.Unsubscribed(ctx, email)
+	if err != nil {
+		return Subscription{}, a.fault(ctx, "check", Failed, lodestone.ReasonCheckFailed, err)
+	}
+	s.Evidence = a.t.mask.text(s.Evidence, hiddenIn(ctx)...)
+	return s, nil
+}
+
+// Find asks whether an act already happened. The error is a [*Fault].
+func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
+	ctx = hide(ctx, act.Email, act.Parameters)
+	f, err := a.connector.Find(ctx, act)
+	if err != nil {
+		return Finding{}, a.fault(ctx, act.Operation, Failed, lodestone.ReasonCheckFailed, err)
+	}
+	f.Evidence = a.t.mask.text(f.Evidence, hiddenIn(ctx)...)
+	return f, nil
+}
+
+// fault sees to it that every error is a fault. A connector's error that is none has not proved that
+// nothing happened.
+func (a *Account) fault(ctx context.Context, operation string, class Class, reason lodestone.Reason, err error) error {
+	var f *Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Fault{
+		Connector: a.settings.Name, Operation: operation, Class: class, Reason: reason,
+		Detail: a.t.mask.text(err.Error(), hiddenIn(ctx)...), CountsAttempt: true,
+		Err: &masked{text: a.t.mask.text(err.Error(), hiddenIn(ctx)...), cause: err},
+	}
+}
+
+// Blocked says whether calls are refused at the moment, why, and when at the earliest that may change.
+// The breaker is open: provider_unavailable until its next probe. The provider named a Retry-After
+// with a 429: rate_limited until then.
+func (a *Account) Blocked() (reason lodestone.Reason, detail string, until time.Time, blocked bool) {
+	if s, next := a.t.breaker.now(); s.Open {
+		return lodestone.ReasonProviderUnavailable, s.describe(), next.UTC(), true
+	}
+	if until := a.t.silence(); !until.IsZero() {
+		return lodestone.ReasonRateLimited, "the provider answered 429 and named a time", until.UTC(), true
+	}
+	return "", "", time.Time{}, false
+}
+
+// describe says why the breaker is open.
+func (s State) describe() string {
+	if s.Cause == CauseLockedOut {
+		return "the provider refused the credentials: " + s.Detail
+	}
+	return "the provider keeps failing: " + s.Detail
+}
+
+// State is how the account's breaker stands.
+func (a *Account) State() State {
+	s, _ := a.t.breaker.now()
+	return s
+}
+
+// Probe asks the provider something harmless, past an open breaker, and closes the breaker when it
+// answers as it should. It is never an act. The error is a [*Fault].
+func (a *Account) Probe(ctx context.Context) error {
+	start := time.Now()
+	if err := a.connector.Probe(context.WithValue(ctx, probeKey{}, true)); err != nil {
+		a.t.breaker.probed(start)
+		return a.fault(ctx, "probe", Failed, lodestone.ReasonCheckFailed, err)
+	}
+	a.t.breaker.close()
+	return nil
+}
+
+// Run probes an open breaker until ctx is done: every 30 s after the provider refused the
+// credentials, after 2, 4, 8 and then every 15 s when it keeps failing. It returns nil.
+func (a *Account) Run(ctx context.Context) error {
+	for {
+		var due <-chan time.Time
+		if s, next := a.t.breaker.now(); s.Open {
+			due = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.t.breaker.changed:
+		case <-due:
+			// Its failure is noted by the breaker, and known since it opened.
+			_ = a.Probe(ctx)
+		}
+	}
+}
+
+// OnChange has f told whenever the breaker opens, closes or changes its cause, in order, by the
+// goroutine that noticed. f must be quick; it may ask the account anything. Changes made before are
+// not told.
+func (a *Account) OnChange(f func(State)) { a.t.breaker.listen(f) }

@@ -1,0 +1,178 @@
+package connectors
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// maxDetail bounds what is kept of somebody else's words, in characters.
+const maxDetail = 300
+
+const addressText = "<address>"
+
+// addressLike matches what may be an email address, percent-encoded ones included. It takes too
+// much rather than too little: a detail with a word masked for nothing is still a detail.
+var addressLike = regexp.MustCompile(`(?i)[^\s"'<>(),;:\[\]{}=&?/\\|]+(?:@|%40|\\u0040|&#64;)[^\s"'<>(),;:\[\]{}=&?/\\|]+`)
+
+// mask takes secrets and addresses out of text that came from outside.
+type mask struct{ secrets []string } // longest first
+
+// newMask hides the secrets in the forms in which they travel: bare, percent-encoded, in base64, and
+// any two of them as user and password.
+func newMask(secrets map[string]Secret) mask {
+	var forms []string
+	add := func(s string) {
+		if s != "" {
+			forms = append(forms, s, url.QueryEscape(s), url.PathEscape(s),
+				base64.StdEncoding.EncodeToString([]byte(s)), base64.URLEncoding.EncodeToString([]byte(s)))
+		}
+	}
+	for _, a := range secrets {
+		add(a.Reveal())
+		for _, b := range secrets {
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(a.Reveal()+":"+b.Reveal())))
+		}
+	}
+	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	return mask{slices.Compact(forms)}
+}
+
+// hidden is one more text to take out, and what to put in its place.
+type hidden struct{ text, as string }
+
+// text makes outside text fit to be shown: one line, no secrets, no addresses, nothing of also, not
+// long.
+func (m mask) text(s string, also ...hidden) string {
+	// What is cut off cannot be recognised any more, so cut far behind what is kept.
+	if len(s) > 16*maxDetail {
+		s = s[:16*maxDetail]
+	}
+	for _, secret := range m.secrets {
+		s = strings.ReplaceAll(s, secret, secretText)
+	}
+	for _, h := range also {
+		s = replaceFold(s, h.text, h.as)
+	}
+	s = addressLike.ReplaceAllString(strings.ToValidUTF8(s, "�"), addressText)
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	if r := []rune(s); len(r) > maxDetail {
+		s = string(r[:maxDetail-1]) + "…"
+	}
+	return s
+}
+
+// err gives an error whose text is masked.
+func (m mask) err(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &masked{text: m.text(err.Error()), cause: err}
+}
+
+// hideKey marks a context with texts that no error about its requests may repeat.
+type hideKey struct{}
+
+// hide keeps an address, and what a rule gave as one, out of the errors of the requests made with the
+// context. The pattern for addresses would miss a part of some that are allowed.
+func hide(ctx context.Context, email lodestone.Email, parameters map[string]any) context.Context {
+	var texts []hidden
+	add := func(s string) {
+		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s)} {
+			if form != "" {
+				texts = append(texts, hidden{form, addressText})
+			}
+		}
+	}
+	add(string(email))
+	for _, v := range parameters {
+		if s, ok := v.(string); ok && strings.Contains(s, "@") {
+			add(strings.TrimSpace(s))
+		}
+	}
+	return context.WithValue(ctx, hideKey{}, texts)
+}
+
+func hiddenIn(ctx context.Context) []hidden {
+	texts, _ := ctx.Value(hideKey{}).([]hidden)
+	return texts
+}
+
+// credentials are the header values of a request that must not come back in an error.
+func credentials(h http.Header) []hidden {
+	var out []hidden
+	for _, v := range h.Values("Authorization") {
+		if v != "" {
+			out = append(out, hidden{v, secretText})
+		}
+		if _, token, _ := strings.Cut(v, " "); token != "" {
+			out = append(out, hidden{token, secretText})
+		}
+	}
+	return out
+}
+
+// replaceFold is strings.ReplaceAll without regard to the case of ASCII letters.
+func replaceFold(s, old, with string) string {
+	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(old)).ReplaceAllString(s, with)
+}
+
+// Words finds what a provider says in the body of an error: the text under message, Message, error,
+// detail, title and the like, in the shapes that are common. It is empty for a body that is not JSON
+// or says nothing, since a page of HTML is no message. The result is not masked.
+func Words(body []byte) string {
+	var v any
+	if json.Unmarshal(body, &v) != nil {
+		return ""
+	}
+	var said []string
+	collect(v, 0, &said)
+	return strings.Join(said, "; ")
+}
+
+// wordKeys are the keys whose texts are a provider's words, in the order in which they are shown.
+var wordKeys = []string{"message", "errormessage", "error_description", "error", "detail", "title", "reason", "errors"}
+
+func collect(v any, depth int, said *[]string) {
+	if depth > 4 || len(*said) >= 8 {
+		return
+	}
+	switch v := v.(type) {
+	case string:
+		if v = strings.TrimSpace(v); v != "" && !slices.Contains(*said, v) {
+			*said = append(*said, v)
+		}
+	case []any:
+		for _, e := range v {
+			collect(e, depth+1, said)
+		}
+	case map[string]any:
+		known := false
+		for _, want := range wordKeys {
+			for k, e := range v {
+				if strings.EqualFold(k, want) {
+					known = true
+					collect(e, depth+1, said)
+				}
+			}
+		}
+		if !known && depth > 0 { // the lists of faults by field
+			keys := make([]string, 0, len(v))
+			for k := range v {
+				keys = append(keys, k)
+			}
+			slices.Sort(keys)
+			for _, k := range keys {
+				collect(v[k], depth+1, said)
+			}
+		}
+	}
+}

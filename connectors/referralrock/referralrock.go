@@ -1,0 +1,342 @@
+// Package referralrock speaks to Referral Rock.
+//
+// What it relies on, and how sure each point is. "Documented" is on a page of the provider,
+// "client" was seen in code that somebody else wrote against it, "assumed" is nobody's word but ours;
+// nothing was tried against a live account. openapi.yaml says the same for every operation.
+//
+//	HTTP Basic, public key as user, private key as password                  documented  api.referralrock.com
+//	plain http is answered with 404                                          documented  api.referralrock.com
+//	a rate limit exists (no figure); its status is 429                       documented; 429 assumed
+//	an error's words stand under Message or message                          documented for lists; else assumed
+//	POST /api/referrals takes one object, only referralCode is required      documented  Help/ResourceModel NewReferral
+//	  it answers any 2xx with {message, referral}; "Referral Added" is done  client      alexssandro/ReferralRockIntegration
+//	  a 2xx with a message and no referral is a refusal                      assumed
+//	  externalIdentifier comes back on reads and finds the referral          documented  Help/ResourceModel NewReferral
+//	  a second one with the same externalIdentifier is refused               not relied on
+//	GET /api/referral/single?externalId= finds one referral                  documented  Help page
+//	  without a match it is not 2xx                                          client      alexssandro/ReferralRockIntegration
+//	  that status is 404 with the error shape                                assumed
+//	POST /api/invitefeed takes one contact: firstName, email, lastName,
+//	  contactType                                                            client      metorial/integrations
+//	  a 2xx with a JSON object means it was taken, also when it was skipped  assumed
+//	  a member who was invited is not invited again                          documented  support article 12866390
+//	GET /api/members?query= matches addresses                                documented  Help page
+//	  an invited contact becomes a member; createDt says when                assumed
+//	  createDt without a zone is UTC                                         assumed
+//	GET /api/email/getunsubscribed?email= is for the whole account           documented  api.referralrock.com/Help
+//	  it answers an array of addresses                                       client      metorial/integrations (unchecked)
+//	  or a boolean, or an object with the flag unsubscribed                  assumed
+//
+// Where an assumption fails, the connector fails to the safe side: an answer of the unsubscribe check
+// that it does not understand is an error and nothing is sent; an answer to an act that it does not
+// understand is an unknown outcome; a look-up that proves nothing is [connectors.Unclear].
+package referralrock
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/referralrock/api"
+)
+
+// status is left out of refer: setting it to qualified or approved can pay out rewards.
+//
+//go:generate go run ../internal/opgen -spec openapi.yaml -package referralrock -out operations_gen.go invite=createInviteFeedEntry refer=createReferral,-status
+
+//go:embed openapi.yaml
+var specification []byte
+
+// Specification is the provider's API in OpenAPI 3.0.3, as YAML. The caller owns the copy.
+func Specification() []byte { return bytes.Clone(specification) }
+
+// Names of the secret settings.
+const (
+	PublicKey  = "public_key"
+	PrivateKey = "private_key"
+)
+
+// The provider's operations that are called beside the verbs, as metrics and errors name them.
+const (
+	opCheck       = "getEmailUnsubscribed"
+	opGetReferral = "getReferral"
+	opListMembers = "listMembers"
+	opPrograms    = "listPrograms"
+)
+
+// probeEmail is the address that probes ask about. The domain can never receive mail (RFC 2606).
+const probeEmail lodestone.Email = "probe@lodestone.invalid"
+
+// Kind is the connector, for [connectors.Open].
+func Kind() connectors.Kind {
+	return connectors.Kind{
+		Name:       "referralrock",
+		Summary:    "Referral Rock: invite contacts as members, register referrals",
+		BaseURL:    "https://api.referralrock.com",
+		Secrets:    []string{PublicKey, PrivateKey},
+		Operations: slices.Clone(operations),
+		Check:      true,
+		Open:       open,
+	}
+}
+
+type connector struct {
+	t        *connectors.Transport
+	server   string
+	user     connectors.Secret
+	password connectors.Secret
+	check    bool // whether the unsubscribe check is in use
+}
+
+func open(s connectors.Settings, t *connectors.Transport) (connectors.Connector, error) {
+	return &connector{
+		t: t, server: t.BaseURL() + "/",
+		user: s.Secrets[PublicKey], password: s.Secrets[PrivateKey],
+		check: s.Suppression == connectors.SuppressionProvider,
+	}, nil
+}
+
+// Capabilities implements [connectors.Connector]. The invite feed has no reading operation: a member
+// is a trace of an invite, and that there is none proves nothing.
+func (*connector) Capabilities() connectors.Capabilities {
+	return connectors.Capabilities{
+		Verbs: []string{lodestone.VerbInvite, lodestone.VerbRefer},
+		Check: true,
+		Lookups: map[string]connectors.Lookup{
+			lodestone.VerbInvite: {FoundIsProof: true},
+			lodestone.VerbRefer:  {FoundIsProof: true, AbsentIsProof: true},
+		},
+	}
+}
+
+// Do implements [connectors.Connector].
+func (c *connector) Do(ctx context.Context, act connectors.Act) (connectors.Receipt, error) {
+	body, fault := c.body(act)
+	if fault != nil {
+		return connectors.Receipt{}, fault
+	}
+	if act.Operation == lodestone.VerbInvite {
+		return c.invite(ctx, body)
+	}
+	return c.refer(ctx, act, body)
+}
+
+// body collects what an act sends, as JSON: its parameters, checked against the operation's, and the
+// lead's address unless the rule gives another.
+func (c *connector) body(act connectors.Act) (map[string]any, *connectors.Fault) {
+	i := slices.IndexFunc(operations, func(op lodestone.Operation) bool { return op.Name == act.Operation })
+	if i < 0 {
+		return nil, c.t.Reject(act.Operation, "referralrock has no such operation")
+	}
+	op, body := operations[i], make(map[string]any, len(act.Parameters)+1)
+	for name, value := range act.Parameters {
+		p, ok := op.Parameter(name)
+		if !ok {
+			return nil, c.t.Reject(op.Name, fmt.Sprintf("it has no parameter %q", name))
+		}
+		if value == nil {
+			continue
+		}
+		value, ok = convert(p.Type, value)
+		if !ok {
+			return nil, c.t.Reject(op.Name, fmt.Sprintf("%s must be %s", name, p.Type))
+		}
+		body[name] = value
+	}
+	if _, given := body["email"]; !given {
+		body["email"] = string(act.Email)
+	}
+	for _, p := range op.Parameters {
+		if v, given := body[p.Name]; p.Required && (!given || v == "") {
+			return nil, c.t.Reject(op.Name, p.Name+" is required and has no value")
+		}
+	}
+	return body, nil
+}
+
+// convert fits a parameter's value to its type. A number or a boolean where a text is wanted is
+// written out: fields of forms are typed, and a customer number is a text here.
+func convert(t lodestone.FieldType, v any) (any, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, t == lodestone.FieldText || t == lodestone.FieldEmail
+	case float64:
+		if t == lodestone.FieldText {
+			return strconv.FormatFloat(v, 'f', -1, 64), true
+		}
+		return v, t == lodestone.FieldNumber
+	case bool:
+		if t == lodestone.FieldText {
+			return strconv.FormatBool(v), true
+		}
+		return v, t == lodestone.FieldBoolean
+	}
+	return nil, false
+}
+
+// into moves a body into the generated type of the request, which refuses what the type lacks.
+func into[T any](body map[string]any) (T, error) {
+	var typed T
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return typed, err
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return typed, d.Decode(&typed)
+}
+
+// sign adds the credentials to a request from a generated builder.
+func (c *connector) sign(req *http.Request, err error) (*http.Request, error) {
+	if err != nil {
+		return nil, err
+	}
+	req.SetBasicAuth(c.user.Reveal(), c.password.Reveal())
+	req.Header.Set("Accept", "application/json")
+	return req, nil
+}
+
+func (c *connector) invite(ctx context.Context, body map[string]any) (connectors.Receipt, error) {
+	entry, err := into[api.InviteFeedEntry](body)
+	if err != nil {
+		return connectors.Receipt{}, c.t.Reject(lodestone.VerbInvite, err.Error())
+	}
+	req, err := c.sign(api.NewCreateInviteFeedEntryRequest(c.server, entry))
+	if err != nil {
+		return connectors.Receipt{}, c.t.Reject(lodestone.VerbInvite, err.Error())
+	}
+	var result struct {
+		ID      ident
+		Outcome words
+		Message words
+	}
+	answer, err := c.t.Act(ctx, connectors.Call{
+		Operation: lodestone.VerbInvite, Request: req,
+		Decode: func(a connectors.Answer) error { return object(a.Body, &result) },
+	})
+	if err != nil {
+		return connectors.Receipt{}, err
+	}
+	return connectors.Receipt{
+		Reference: string(result.ID), Status: answer.Status,
+		Detail: c.t.Masked(join(string(result.Outcome), string(result.Message))),
+	}, nil
+}
+
+// externalID is the key under which a referral is made and found again.
+func externalID(act connectors.Act) (id string, given bool) {
+	if v, ok := act.Parameters["externalIdentifier"]; ok && v != nil {
+		if s, ok := convert(lodestone.FieldText, v); ok && s != "" {
+			return s.(string), true
+		}
+	}
+	return act.ID, false
+}
+
+func (c *connector) refer(ctx context.Context, act connectors.Act, body map[string]any) (connectors.Receipt, error) {
+	body["externalIdentifier"], _ = externalID(act)
+	referral, err := into[api.NewReferral](body)
+	if err != nil {
+		return connectors.Receipt{}, c.t.Reject(lodestone.VerbRefer, err.Error())
+	}
+	req, err := c.sign(api.NewCreateReferralRequest(c.server, referral))
+	if err != nil {
+		return connectors.Receipt{}, c.t.Reject(lodestone.VerbRefer, err.Error())
+	}
+	var made confirmation
+	answer, err := c.t.Act(ctx, connectors.Call{
+		Operation: lodestone.VerbRefer, Request: req,
+		Decode: func(a connectors.Answer) error {
+			made = confirmation{}
+			return made.read(a.Body)
+		},
+	})
+	if err != nil {
+		return connectors.Receipt{}, err
+	}
+	return connectors.Receipt{
+		Reference: string(made.Referral.ID), Status: answer.Status, Detail: c.t.Masked(string(made.Message)),
+	}, nil
+}
+
+// confirmation is what is needed of the answer to a new referral. It is not the generated type on
+// purpose: one odd value in a field that nobody looks at must not turn a referral that was made into
+// an unknown outcome.
+type confirmation struct {
+	Message  words
+	Referral *struct{ ID ident }
+}
+
+func (m *confirmation) read(body []byte) error {
+	if err := object(body, m); err != nil {
+		return err
+	}
+	switch {
+	case m.Referral != nil && m.Referral.ID != "":
+		return nil
+	case m.Referral == nil && m.Message != "":
+		return connectors.Refusal(string(m.Message))
+	case m.Referral == nil:
+		return errors.New("it holds neither a referral nor a message")
+	}
+	return errors.New("its referral has no id")
+}
+
+// object reads one JSON object. null, an array and anything behind the object are errors, which say
+// nothing of what they met.
+func object(body []byte, into any) error {
+	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) == 0 || b[0] != '{' {
+		return errors.New("it is not a JSON object")
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return errors.New("it is not the JSON that was expected")
+	}
+	return nil
+}
+
+// words is a text; anything else in its place counts as no text, because words decide nothing.
+type words string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (w *words) UnmarshalJSON(raw []byte) error {
+	var s *string
+	if json.Unmarshal(raw, &s) == nil && s != nil {
+		*w = words(*s)
+	}
+	return nil
+}
+
+// ident is an id, which may be a text or a number.
+type ident string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (id *ident) UnmarshalJSON(raw []byte) error {
+	var s *string
+	if json.Unmarshal(raw, &s) == nil {
+		if s != nil {
+			*id = ident(*s)
+		}
+		return nil
+	}
+	var n json.Number
+	if err := json.Unmarshal(raw, &n); err != nil {
+		return errors.New("an id is neither text nor number")
+	}
+	*id = ident(n)
+	return nil
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + ": " + b
+}
