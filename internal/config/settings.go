@@ -1,0 +1,60 @@
+package config
+
+// form says how a value is written; the schema and the reader of the file go by it.
+type form int
+
+const (
+	formText form = iota
+	formBoolean
+	formInteger
+	formDuration
+	formRate
+	formSize
+	formList
+	formFile // {file: PATH}
+)
+
+// setting is one key: how it is written and where its value goes.
+type setting struct {
+	path  string // as in nats.listen; of a connector's key without connectors.NAME
+	form  form
+	words []string // the words it can be; nil: not limited to words
+	doc   string   // one sentence
+	set   parser
+}
+
+// settings lists every key outside of connectors. What a value may be is said here and nowhere else.
+func (c *Config) settings() []setting {
+	return []setting{
+		{path: "data", set: directory(&c.Data),
+			doc: "Directory of the store, the streams of the server in this process and the socket. Default ./data"},
+		{path: "rules", set: directory(&c.Rules),
+			doc: "Directory of the rule files. Default ./rules"},
+		{path: "nats.url", set: natsURL(&c.NATS.URL),
+			doc: "Address of a NATS server outside; empty: a server in this process."},
+		{path: "nats.listen", set: text(&c.NATS.Listen, addressOrNone),
+			doc: "Where the server in this process takes clients; none: only this process. Default 127.0.0.1:4222"},
+		{path: "nats.credentials", form: formFile, set: directory(&c.NATS.Credentials),
+			doc: "For url: a NATS credentials file. For the server in this process: a file with user:password for its clients."},
+		{path: "nats.monitor", form: formList, set: list(&c.NATS.Monitor, webAddress),
+			doc: "For url: monitoring addresses, one for each server, that are asked whether it syncs before it acknowledges."},
+		{path: "nats.system_credentials", form: formFile, set: directory(&c.NATS.SystemCredentials),
+			doc: "For url: a credentials file of a user of the system account, who is asked instead of monitor."},
+		{path: "nats.accept_unsynced", form: formBoolean, set: boolean(&c.NATS.AcceptUnsynced),
+			doc: "For url: go on with a server that may lose acknowledged submissions in a power cut. Default false"},
+		{path: "nats.max_store", form: formSize, set: size(&c.NATS.MaxStore),
+			doc: "Disk space of all streams of the server in this process. Default 0: three quarters of what is free"},
+		{path: "nats.max_bytes", form: formSize, set: size(&c.NATS.MaxBytes),
+			doc: "Disk space of each stream; a full one refuses new messages. Default 0: no limit of its own"},
+		{path: "nats.replicas", form: formInteger, set: integer(&c.NATS.Replicas, 1, 5),
+			doc: "Replicas of streams that are made anew, in a cluster. Default 1"},
+		{path: "http.listen", set: text(&c.HTTP.Listen, addressOrNone),
+			doc: "Where health, readiness and metrics are; none: nowhere. Default 127.0.0.1:8080"},
+		{path: "http.origins", form: formList, set: list(&c.HTTP.Origins, origin),
+			doc: "Pages whose scripts may post forms. Default any"},
+		{path: "log.level", words: []string{"debug", "info", "warn", "error"}, set: level(&c.Log.Level),
+			doc: "Least important level that is logged. Default info"},
+		{path: "log.format", words: []string{"text", "json"}, set: oneOf(&c.Log.Format, "text", "json"),
+			doc: "How a line is written. Default text"},
+	}
+}
