@@ -1,0 +1,360 @@
+// Package api is what the commands and, later, the console use: JSON over HTTP under /api/v1/.
+//
+// A running worker serves it on a Unix socket in its data directory; a command that finds no worker
+// serves it to itself from the store file. Both are the same handler, so no answer depends on which
+// of them gave it. Errors are problem details (RFC 9457).
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// Store is what the API reads and changes.
+type Store interface {
+	sequencer.Store
+	Person(ctx context.Context, email lodestone.Email, limit int) (boltstore.Person, error)
+	Queue(ctx context.Context, state lodestone.TouchpointState, limit int) ([]boltstore.Row, error)
+	Counts(ctx context.Context) (map[lodestone.TouchpointState]uint64, error)
+	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)
+	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
+	Totals(ctx context.Context) ([]boltstore.Count, error)
+	Copied() bool
+	Claim(ctx context.Context) error
+}
+
+// Server answers the API's requests.
+type Server struct {
+	Store    Store
+	Rulebook func() *sequencer.Rulebook // may return nil
+	// Committed is told of changes that the API made; nil when nobody needs to know.
+	Committed func(*sequencer.Change)
+	// Worker reports whether a running worker answers.
+	Worker bool
+}
+
+// Problem is an RFC 9457 problem. Detail ends in what to do next where there is something to do.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+func problem(status int, format string, args ...any) *Problem {
+	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// maxHistory bounds the history of one explanation.
+const maxHistory = 1000
+
+// Handler returns the API's routes.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/leads/{email}", answer(s.lead))
+	mux.HandleFunc("GET /api/v1/leads/{email}/record", s.record)
+	mux.HandleFunc("GET /api/v1/queue", answer(s.queue))
+	mux.HandleFunc("GET /api/v1/attention", answer(s.attention))
+	mux.HandleFunc("GET /api/v1/suppressions", answer(s.suppressions))
+	mux.HandleFunc("POST /api/v1/suppressions", answer(s.suppress))
+	mux.HandleFunc("GET /api/v1/totals", answer(s.totals))
+	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
+	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
+		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
+	}))
+	return mux
+}
+
+// answer writes what fn returns as JSON, and its error as a problem.
+func answer(fn func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := fn(r)
+		if err != nil {
+			writeProblem(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(v) // the client is gone; there is nobody to tell
+	}
+}
+
+func writeProblem(w http.ResponseWriter, err error) {
+	var p *Problem
+	if !errors.As(err, &p) {
+		p = problem(http.StatusInternalServerError, "%v", err)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+func pathEmail(r *http.Request) (lodestone.Email, error) {
+	e, err := lodestone.ParseEmail(r.PathValue("email"))
+	if err != nil {
+		return "", problem(http.StatusBadRequest, "%q: %v", r.PathValue("email"), err)
+	}
+	return e, nil
+}
+
+func (s *Server) lead(r *http.Request) (any, error) {
+	email, err := pathEmail(r)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Store.Person(r.Context(), email, maxHistory)
+	if err != nil {
+		return nil, err
+	}
+	if p.Lead == nil && p.Suppression == nil && len(p.Attention) == 0 {
+		return nil, problem(http.StatusNotFound, "%s is not known: no submission with this address was accepted", email)
+	}
+	return Explain(email, p, s.Rulebook(), time.Now().UTC()), nil
+}
+
+// record gives the lead's record as it is stored, for `score`, which plans over it.
+func (s *Server) record(w http.ResponseWriter, r *http.Request) {
+	email, err := pathEmail(r)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	p, err := s.Store.Person(r.Context(), email, 0)
+	if err == nil && p.Lead == nil {
+		err = problem(http.StatusNotFound, "%s is not known", email)
+	}
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	b, err := p.Lead.MarshalMsg(nil)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.msgpack")
+	_, _ = w.Write(b)
+}
+
+// Queue is the answer of `queue`.
+type Queue struct {
+	Touchpoints []QueueRow                           `json:"touchpoints"`
+	Counts      map[lodestone.TouchpointState]uint64 `json:"counts"`
+	Total       uint64                               `json:"total"` // pending ones in the states asked for, shown or not
+}
+
+// QueueRow is one pending touchpoint.
+type QueueRow struct {
+	ID       string                    `json:"id"`
+	Email    lodestone.Email           `json:"email"`
+	Sequence string                    `json:"sequence"`
+	Step     string                    `json:"step"`
+	State    lodestone.TouchpointState `json:"state"`
+	Reason   lodestone.Reason          `json:"reason,omitempty"`
+	DueAt    time.Time                 `json:"due_at"`
+}
+
+func limit(r *http.Request, otherwise int) (int, error) {
+	v := r.FormValue("limit")
+	if v == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > 100_000 {
+		return 0, problem(http.StatusBadRequest, "limit is %q; give a number from 1 to 100000", v)
+	}
+	return n, nil
+}
+
+func (s *Server) queue(r *http.Request) (any, error) {
+	n, err := limit(r, 50)
+	if err != nil {
+		return nil, err
+	}
+	state := lodestone.TouchpointState(r.FormValue("state"))
+	if state != "" && !state.Pending() {
+		return nil, problem(http.StatusBadRequest, "state is %q; pending touchpoints are scheduled, intended, unknown or held; for one that ended, ask `explain` about its lead", state)
+	}
+	rows, err := s.Store.Queue(r.Context(), state, n)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := s.Store.Counts(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	q := Queue{Touchpoints: make([]QueueRow, 0, len(rows)), Counts: counts}
+	for _, row := range rows {
+		q.Touchpoints = append(q.Touchpoints, QueueRow{row.ID, row.Email, row.Sequence, row.Step, row.State, row.Reason, row.DueAt})
+	}
+	for st, n := range counts {
+		if st == state || state == "" && st.Pending() {
+			q.Total += n
+		}
+	}
+	return q, nil
+}
+
+// Attention is the answer of `queue --attention`.
+type Attention struct {
+	Items []lodestone.Attention `json:"items"`
+	Total int                   `json:"total"`
+}
+
+func (s *Server) attention(r *http.Request) (any, error) {
+	n, err := limit(r, 50)
+	if err != nil {
+		return nil, err
+	}
+	a := Attention{Items: []lodestone.Attention{}}
+	items, total, err := s.Store.Attention(r.Context(), n)
+	if err != nil {
+		return nil, err
+	}
+	a.Items, a.Total = append(a.Items, items...), total
+	return a, nil
+}
+
+// Suppressions is the answer of `suppress ls`.
+type Suppressions struct {
+	Suppressions []lodestone.Suppression `json:"suppressions"`
+}
+
+func (s *Server) suppressions(r *http.Request) (any, error) {
+	n, err := limit(r, 1000)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Store.Suppressions(r.Context(), lodestone.Email(r.FormValue("after")), n)
+	if err != nil {
+		return nil, err
+	}
+	return Suppressions{append([]lodestone.Suppression{}, list...)}, nil
+}
+
+// Suppress asks to put addresses on the suppression list or to take them off.
+type Suppress struct {
+	Emails []string `json:"emails"`
+	Remove bool     `json:"remove,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// Suppressed says what became of each address of a [Suppress].
+type Suppressed struct {
+	Changed   []lodestone.Email `json:"changed"`
+	Unchanged []lodestone.Email `json:"unchanged"` // was on the list already, or was not on it
+}
+
+// maxBody bounds what a request may hold.
+const maxBody = 1 << 20
+
+func (s *Server) suppress(r *http.Request) (any, error) {
+	var q Suppress
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&q); err != nil {
+		return nil, problem(http.StatusBadRequest, "the body is not what this takes: %v", err)
+	}
+	if len(q.Emails) == 0 {
+		return nil, problem(http.StatusBadRequest, "no address was given")
+	}
+	now := time.Now().UTC()
+	reason := q.Reason
+	if reason == "" {
+		reason = "by hand"
+	}
+	var b sequencer.Batch
+	answer := Suppressed{Changed: []lodestone.Email{}, Unchanged: []lodestone.Email{}}
+	was := map[lodestone.Email]bool{}
+	for _, text := range q.Emails {
+		email, err := lodestone.ParseEmail(text)
+		if err != nil {
+			return nil, problem(http.StatusBadRequest, "%q: %v; nothing was changed", text, err)
+		}
+		if _, twice := was[email]; twice {
+			continue
+		}
+		was[email] = false
+		b.Writes = append(b.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			was[email] = st.Suppression != nil
+			if was[email] != q.Remove {
+				return sequencer.Change{}, errUnchanged
+			}
+			return sequencer.Plan(st.Lead, sequencer.Suppressed{
+				Suppression: lodestone.Suppression{Email: email, Reason: reason, Source: "operator", At: now}, Removed: q.Remove,
+			}, s.Rulebook(), now)
+		}})
+	}
+	results, err := s.Store.Commit(r.Context(), b)
+	if err != nil {
+		return nil, err
+	}
+	for i, res := range results {
+		switch {
+		case errors.Is(res.Err, errUnchanged):
+			answer.Unchanged = append(answer.Unchanged, b.Writes[i].Email)
+		case res.Err != nil:
+			return nil, res.Err
+		default:
+			answer.Changed = append(answer.Changed, b.Writes[i].Email)
+			if s.Committed != nil {
+				s.Committed(&res.Change)
+			}
+		}
+	}
+	return answer, nil
+}
+
+var errUnchanged = errors.New("unchanged")
+
+// Totals is the roll-up over all time.
+type Totals struct {
+	Counts []TotalCount `json:"counts"`
+}
+
+// TotalCount is one number of [Totals].
+type TotalCount struct {
+	Sequence string `json:"sequence,omitempty"`
+	Step     string `json:"step,omitempty"`
+	What     string `json:"what"`
+	N        uint64 `json:"n"`
+}
+
+func (s *Server) totals(r *http.Request) (any, error) {
+	counts, err := s.Store.Totals(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	t := Totals{Counts: make([]TotalCount, 0, len(counts))}
+	for _, c := range counts {
+		t.Counts = append(t.Counts, TotalCount{c.Sequence, c.Step, c.What, c.N})
+	}
+	return t, nil
+}
+
+func (s *Server) claim(r *http.Request) (any, error) {
+	if s.Worker && s.Store.Copied() {
+		return nil, problem(http.StatusConflict, "a worker runs on this copy without acting; stop it, claim, and start it again")
+	}
+	was := s.Store.Copied()
+	return map[string]bool{"was_copy": was}, s.Store.Claim(r.Context())
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

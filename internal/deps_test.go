@@ -1,0 +1,89 @@
+// Package internal holds only this test: arrows between packages point one way.
+package internal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/lodestonehq/lodestone"
+
+// allowed says for each package what it may import of ours, by prefix; "" is the root package. What
+// is missing here may import everything.
+var allowed = map[string][]string{
+	"":                    {},
+	"scoring":             {""},
+	"rules":               {"", "scoring"},
+	"connectors":          {"", "connectors", "connectors/"},
+	"sequencer":           {"", "rules", "scoring", "sequencer/"},
+	"sequencer/event":     {""},
+	"scheduler":           {"", "rules", "scoring", "sequencer", "connectors"},
+	"scheduler/boltstore": {"", "scheduler", "sequencer"},
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		name := ours(p.ImportPath)
+		rule, ok := rulesFor(name)
+		for _, imp := range p.Imports {
+			if !strings.HasPrefix(imp, module) {
+				continue
+			}
+			target := ours(imp)
+			if !strings.HasPrefix(name, "internal") && !strings.HasPrefix(name, "cmd") && (strings.HasPrefix(target, "internal") || strings.HasPrefix(target, "cmd")) {
+				t.Errorf("%s imports %s: nothing below the commands knows of internal or cmd", p.ImportPath, imp)
+			}
+			if ok && !may(rule, target) {
+				t.Errorf("%s imports %s: it may import only %q of ours", p.ImportPath, imp, rule)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Fatalf("only %d packages were looked at", seen)
+	}
+}
+
+func ours(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, module), "/") }
+
+// rulesFor finds the rule of a package or of the nearest one above it.
+func rulesFor(name string) ([]string, bool) {
+	for {
+		if rule, ok := allowed[name]; ok {
+			return rule, true
+		}
+		i := strings.LastIndexByte(name, '/')
+		if i < 0 {
+			return nil, false
+		}
+		name = name[:i]
+	}
+}
+
+func may(rule []string, target string) bool {
+	for _, r := range rule {
+		if r == target || strings.HasSuffix(r, "/") && strings.HasPrefix(target, r) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,117 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// encoding is the version byte at the head of every value.
+const encoding = 1
+
+// encode appends the version byte and v to b.
+func encode(b []byte, v msgp.Marshaler) ([]byte, error) {
+	return v.MarshalMsg(append(b, encoding))
+}
+
+// decode reads a value that encode wrote. Keys it does not know are passed over; what follows the
+// value is a fault.
+func decode(b []byte, v msgp.Unmarshaler) error {
+	if len(b) == 0 {
+		return fmt.Errorf("%w: an empty value", ErrNotAStore)
+	}
+	if b[0] != encoding {
+		return fmt.Errorf("%w: a value has encoding %d, this one reads %d", ErrNewer, b[0], encoding)
+	}
+	rest, err := v.UnmarshalMsg(b[1:])
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrNotAStore, err)
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("%w: %d bytes after a value", ErrNotAStore, len(rest))
+	}
+	return nil
+}
+
+// nanoKey appends nanoseconds since 1970 so that keys sort as time. What is before 1970 sorts as
+// 1970.
+func nanoKey(b []byte, ns int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(max(0, ns)))
+}
+
+// nanos is t in nanoseconds since 1970, held within what an int64 can say (1970 to 2262).
+func nanos(t time.Time) int64 {
+	switch y := t.Year(); {
+	case y < 1970:
+		return 0
+	case y > 2261:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+func keyTime(b []byte) time.Time {
+	return time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
+}
+
+// seqKey is the key of a journal entry.
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// pending is where to find a touchpoint whose call is in flight or whose outcome is open: the value
+// of the intents bucket.
+type pending struct {
+	state     lodestone.TouchpointState
+	connector string
+	email     lodestone.Email
+}
+
+// encode writes state, connector and address, each but the last ended by a zero byte, which none of
+// them can hold.
+func (p pending) encode() []byte {
+	b := append([]byte{encoding}, p.state...)
+	b = append(append(b, 0), p.connector...)
+	return append(append(b, 0), p.email...)
+}
+
+func decodePending(b []byte) (p pending, err error) {
+	if len(b) == 0 || b[0] != encoding {
+		return p, fmt.Errorf("%w: an intent that cannot be read", ErrNotAStore)
+	}
+	var parts [3]string
+	n, from := 0, 1
+	for i := 1; i < len(b) && n < 2; i++ {
+		if b[i] == 0 {
+			parts[n], from = string(b[from:i]), i+1
+			n++
+		}
+	}
+	if n != 2 {
+		return p, fmt.Errorf("%w: an intent that cannot be read", ErrNotAStore)
+	}
+	return pending{lodestone.TouchpointState(parts[0]), parts[1], lodestone.Email(b[from:])}, nil
+}
+
+// rollupKey is day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what.
+func rollupKey(day uint32, sequence, step, what string) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 6+len(sequence)+len(step)+len(what)), day)
+	b = append(append(b, sequence...), 0)
+	b = append(append(b, step...), 0)
+	return append(b, what...)
+}
+
+// day is the UTC day of t as YYYYMMDD.
+func day(t time.Time) uint32 {
+	y, m, d := t.UTC().Date()
+	return uint32(y*10000 + int(m)*100 + d)
+}
+
+// attentionKey is kind ‖ 0 ‖ id ‖ 0 ‖ stream sequence.
+func attentionKey(kind lodestone.AttentionKind, id string, seq uint64) []byte {
+	b := append(append([]byte(kind), 0), id...)
+	return binary.BigEndian.AppendUint64(append(b, 0), seq)
+}

@@ -1,0 +1,442 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// request is a batch on its way through the writer.
+type request struct {
+	batch   sequencer.Batch
+	results []sequencer.Result
+	err     error
+	done    chan struct{}
+}
+
+// Commit carries out a batch. See [sequencer.Store].
+func (s *Store) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Result, error) {
+	r := &request{batch: b, done: make(chan struct{})}
+	s.mu.RLock()
+	select {
+	case <-s.done:
+		s.mu.RUnlock()
+		return nil, ErrClosed
+	default:
+	}
+	select {
+	case s.requests <- r:
+		s.mu.RUnlock()
+	case <-ctx.Done():
+		s.mu.RUnlock()
+		return nil, ctx.Err()
+	}
+	// From here on the batch is carried out whatever becomes of ctx, so the answer is waited for: a
+	// caller that left now would not know whether it happened.
+	<-r.done
+	return r.results, r.err
+}
+
+// write is the one writer. It takes what is waiting, up to a bound, and commits it together: no
+// delay is added, and under load many batches share one sync.
+func (s *Store) write() {
+	var group []*request
+	for {
+		select {
+		case r := <-s.requests:
+			group = append(group[:0], r)
+		case <-s.done:
+			return
+		}
+		n := len(group[0].batch.Writes)
+	collect:
+		for n < s.max {
+			select {
+			case r := <-s.requests:
+				group = append(group, r)
+				n += len(r.batch.Writes)
+			default:
+				break collect
+			}
+		}
+		err := s.commit(group)
+		for _, r := range group {
+			if err != nil {
+				r.results, r.err = nil, err
+			}
+			close(r.done)
+		}
+	}
+}
+
+// commit runs a group of requests in one transaction.
+func (s *Store) commit(group []*request) error {
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		t := newTxn(tx)
+		for _, r := range group {
+			r.results = make([]sequencer.Result, len(r.batch.Writes))
+			for i := range r.batch.Writes {
+				res, err := t.write(&r.batch.Writes[i])
+				if err != nil {
+					return err
+				}
+				r.results[i] = res
+			}
+			if err := t.rest(&r.batch); err != nil {
+				return err
+			}
+		}
+		return t.finish()
+	})
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// txn is one transaction under way: the open buckets, the counts to add, and buffers. Values given
+// to bbolt must stay as they are until the commit, so every value gets memory of its own.
+type txn struct {
+	tx                                             *bolt.Tx
+	leads, due, intents, journal, supp, att, rolls *bolt.Bucket
+	lanes                                          map[string]*bolt.Bucket
+	counts                                         map[string]uint64
+	seq                                            uint64
+}
+
+// fillOrdered is how full a page of ordered keys is made before it splits: what is appended never
+// comes back to an earlier page (FOUNDATIONS: half the file size of the default).
+const fillOrdered = 0.9
+
+func newTxn(tx *bolt.Tx) *txn {
+	t := &txn{
+		tx:    tx,
+		leads: tx.Bucket(bLeads), due: tx.Bucket(bDue), intents: tx.Bucket(bIntents), journal: tx.Bucket(bJournal),
+		supp: tx.Bucket(bSuppressions), att: tx.Bucket(bAttention), rolls: tx.Bucket(bRollups),
+		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{},
+	}
+	t.journal.FillPercent = fillOrdered
+	t.seq = t.journal.Sequence()
+	return t
+}
+
+// write carries out one write. The error is one of the store; what Plan says goes into the result.
+func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
+	state, err := t.state(w.Email)
+	if err != nil {
+		return sequencer.Result{}, err
+	}
+	change, err := w.Plan(state)
+	if err != nil {
+		return sequencer.Result{Err: err}, nil
+	}
+	return sequencer.Result{Change: change}, t.apply(w.Email, state.Lead, &change)
+}
+
+func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
+	if v := t.leads.Get([]byte(email)); v != nil {
+		st.Lead = new(lodestone.Lead)
+		if err := decode(v, st.Lead); err != nil {
+			return st, fmt.Errorf("a lead's record: %w", err)
+		}
+	}
+	st.Suppression, err = suppression(t.supp, email)
+	return st, err
+}
+
+// apply writes a change: journal, lead, indexes, counts, lists.
+func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Change) error {
+	if e := c.Entry; e != nil {
+		e.Prev = 0
+		if old != nil {
+			e.Prev = old.Journal
+		}
+		if err := t.append(e); err != nil {
+			return err
+		}
+		if c.Lead != nil {
+			c.Lead.Journal = e.Seq
+		}
+	}
+	if c.Lead != nil {
+		v, err := encode(make([]byte, 0, c.Lead.Msgsize()+1), c.Lead)
+		if err != nil {
+			return err
+		}
+		if err := t.leads.Put([]byte(email), v); err != nil {
+			return err
+		}
+		if err := t.index(email, old, c.Lead); err != nil {
+			return err
+		}
+	}
+	if c.Suppress != nil {
+		v, err := encode(nil, c.Suppress)
+		if err != nil {
+			return err
+		}
+		if err := t.supp.Put([]byte(email), v); err != nil {
+			return err
+		}
+	}
+	if c.Release {
+		if err := t.supp.Delete([]byte(email)); err != nil {
+			return err
+		}
+	}
+	for _, id := range c.Resolved {
+		if err := t.resolve(sequencer.AttentionKey{Kind: lodestone.AttentionTouchpoint, ID: id}); err != nil {
+			return err
+		}
+	}
+	return t.attend(c.Attention)
+}
+
+// append gives an entry the next number and puts it at the end of the journal.
+func (t *txn) append(e *lodestone.Entry) error {
+	t.seq++
+	e.Seq = t.seq
+	v, err := encode(make([]byte, 0, e.Msgsize()+1), e)
+	if err != nil {
+		return err
+	}
+	t.count(e)
+	return t.journal.Put(seqKey(e.Seq), v)
+}
+
+// index brings due and intents in line with the lead: what the old state had and the new has not is
+// deleted, what is new is put.
+func (t *txn) index(email lodestone.Email, old, lead *lodestone.Lead) error {
+	before, after := indexKeys(old), indexKeys(lead)
+	for _, k := range before {
+		if !slices.ContainsFunc(after, k.equal) {
+			if err := t.unindex(email, k); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range after {
+		if slices.ContainsFunc(before, k.equal) {
+			continue
+		}
+		if k.state == lodestone.TouchpointScheduled {
+			b, err := t.lane(k.connector)
+			if err != nil {
+				return err
+			}
+			if err := b.Put(append(nanoKey(make([]byte, 0, 8+len(email)), k.due), email...), nil); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := t.intents.Put([]byte(k.id), pending{k.state, k.connector, email}.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *txn) unindex(email lodestone.Email, k indexKey) error {
+	if k.state != lodestone.TouchpointScheduled {
+		return t.intents.Delete([]byte(k.id))
+	}
+	b, err := t.lane(k.connector)
+	if err != nil {
+		return err
+	}
+	return b.Delete(append(nanoKey(make([]byte, 0, 8+len(email)), k.due), email...))
+}
+
+// lane is the part of the due queue that belongs to one connector, so that what waits for one
+// provider never stands in the way of another's.
+func (t *txn) lane(connector string) (*bolt.Bucket, error) {
+	if b := t.lanes[connector]; b != nil {
+		return b, nil
+	}
+	b, err := t.due.CreateBucketIfNotExists([]byte(connector))
+	if err != nil {
+		return nil, err
+	}
+	b.FillPercent = fillOrdered
+	t.lanes[connector] = b
+	return b, nil
+}
+
+// indexKey is where the indexes hold a pending touchpoint.
+type indexKey struct {
+	id        string
+	state     lodestone.TouchpointState
+	connector string
+	due       int64
+}
+
+func (k indexKey) equal(o indexKey) bool {
+	if k.state == lodestone.TouchpointScheduled || o.state == lodestone.TouchpointScheduled {
+		return k == o
+	}
+	return k.id == o.id && k.state == o.state && k.connector == o.connector // when to look again is in the lead
+}
+
+func indexKeys(l *lodestone.Lead) []indexKey {
+	if l == nil {
+		return nil
+	}
+	var keys []indexKey
+	for i := range l.Enrollments {
+		if t := l.Enrollments[i].Touchpoint; t != nil {
+			keys = append(keys, indexKey{t.ID, t.State, t.Connector, nanos(t.DueAt)})
+		}
+	}
+	return keys
+}
+
+// rest carries out what a batch says beside its writes.
+func (t *txn) rest(b *sequencer.Batch) error {
+	if err := t.attend(b.Attention); err != nil {
+		return err
+	}
+	for _, k := range b.Resolved {
+		if err := t.resolve(k); err != nil {
+			return err
+		}
+	}
+	if b.Stream != "" {
+		v := binary.BigEndian.AppendUint64(nil, uint64(b.Watermark.Created.UnixNano()))
+		v = binary.BigEndian.AppendUint64(v, b.Watermark.Seq)
+		return t.tx.Bucket(bMeta).Put(watermarkKey(b.Stream), v)
+	}
+	return nil
+}
+
+// attend puts attention items. Rejected submissions go into the journal as well, because every
+// submission ends there in a named state.
+func (t *txn) attend(items []lodestone.Attention) error {
+	for i := range items {
+		v, err := encode(nil, &items[i])
+		if err != nil {
+			return err
+		}
+		if err := t.att.Put(attentionKey(items[i].Kind, items[i].ID, items[i].Seq), v); err != nil {
+			return err
+		}
+		if items[i].Kind != lodestone.AttentionSubmission {
+			continue
+		}
+		if err := t.append(&lodestone.Entry{At: items[i].At, Rejected: &lodestone.RejectedEntry{
+			ID: items[i].ID, Form: items[i].Form, Reason: items[i].Reason, StreamSeq: items[i].Seq,
+		}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolve deletes every item of one kind and id.
+func (t *txn) resolve(k sequencer.AttentionKey) error {
+	prefix := attentionKey(k.Kind, k.ID, 0)
+	prefix = prefix[:len(prefix)-8]
+	var keys [][]byte // collected first: deleting under a cursor passes keys over
+	for c, key := t.att.Cursor(), []byte(nil); ; {
+		if key == nil {
+			key, _ = c.Seek(prefix)
+		} else {
+			key, _ = c.Next()
+		}
+		if key == nil || !bytes.HasPrefix(key, prefix) {
+			break
+		}
+		if len(key) == len(prefix)+8 {
+			keys = append(keys, bytes.Clone(key))
+		}
+	}
+	for _, key := range keys {
+		if err := t.att.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds what an entry records to the roll-up. Counting from the journal entry itself means
+// that the two cannot tell different stories.
+func (t *txn) count(e *lodestone.Entry) {
+	d := day(e.At)
+	if e.Rejected != nil {
+		t.add(d, "", "", "submission.rejected")
+	}
+	if e.Decision != nil {
+		what := "submission.accepted"
+		switch e.Decision.Reason {
+		case lodestone.ReasonDuplicate:
+			what = "submission.duplicate"
+		case lodestone.ReasonBackfill:
+			what = "submission.backfill"
+		}
+		t.add(d, "", "", what)
+	}
+	for i := range e.Enrollments {
+		n := &e.Enrollments[i]
+		what := "enrollment.started"
+		if n.State != lodestone.EnrollmentActive {
+			what = "enrollment." + string(n.State)
+		}
+		t.add(d, n.Sequence, "", what)
+	}
+	for i := range e.Touchpoints {
+		n := &e.Touchpoints[i]
+		switch {
+		case n.Reason == lodestone.ReasonPlanned:
+			t.add(d, n.Sequence, n.Step, "touchpoint.scheduled")
+		case !n.State.Pending():
+			t.add(d, n.Sequence, n.Step, "touchpoint."+string(n.State))
+		}
+	}
+}
+
+func (t *txn) add(day uint32, sequence, step, what string) {
+	t.counts[string(rollupKey(day, sequence, step, what))]++
+	t.counts[string(rollupKey(0, sequence, step, what))]++
+}
+
+// finish writes the counts and the journal's sequence number.
+func (t *txn) finish() error {
+	for k, n := range t.counts {
+		key := []byte(k)
+		if v := t.rolls.Get(key); len(v) == 8 {
+			n += binary.BigEndian.Uint64(v)
+		}
+		if err := t.rolls.Put(key, binary.BigEndian.AppendUint64(nil, n)); err != nil {
+			return err
+		}
+	}
+	if t.seq != t.journal.Sequence() {
+		return t.journal.SetSequence(t.seq)
+	}
+	return nil
+}
+
+func suppression(b *bolt.Bucket, email lodestone.Email) (*lodestone.Suppression, error) {
+	v := b.Get([]byte(email))
+	if v == nil {
+		return nil, nil
+	}
+	s := new(lodestone.Suppression)
+	if err := decode(v, s); err != nil {
+		return nil, fmt.Errorf("a suppression: %w", err)
+	}
+	return s, nil
+}
+
+func watermarkKey(stream string) []byte { return append([]byte("watermark/"), stream...) }

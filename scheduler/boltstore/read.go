@@ -1,0 +1,656 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scheduler"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// Watermark returns how far a stream has been applied; zero when it never was.
+func (s *Store) Watermark(_ context.Context, stream string) (w sequencer.Watermark, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		v := tx.Bucket(bMeta).Get(watermarkKey(stream))
+		if len(v) == 16 {
+			w.Created = keyTime(v)
+			w.Seq = binary.BigEndian.Uint64(v[8:])
+		}
+		return nil
+	})
+	return w, err
+}
+
+// State returns what is stored about one lead.
+func (s *Store) State(_ context.Context, email lodestone.Email) (st sequencer.State, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		t := txn{leads: tx.Bucket(bLeads), supp: tx.Bucket(bSuppressions)}
+		st, err = t.state(email)
+		return err
+	})
+	return st, err
+}
+
+// Person is everything on record about one address.
+type Person struct {
+	sequencer.State
+	History   []lodestone.Entry // newest first
+	More      bool              // there is older history beyond the limit
+	Attention []lodestone.Attention
+}
+
+// maxLooked bounds how many attention items are read for one person. Nobody looks through more by
+// hand, and they are listed by `queue --attention` in any case.
+const maxLooked = 10_000
+
+// Person returns what is on record about one address, with the newest entries of its history, at
+// most limit of them, all from one moment. A history whose older part was pruned ends there.
+func (s *Store) Person(_ context.Context, email lodestone.Email, limit int) (p Person, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		t := txn{leads: tx.Bucket(bLeads), supp: tx.Bucket(bSuppressions)}
+		if p.State, err = t.state(email); err != nil {
+			return err
+		}
+		looked := 0
+		if err := eachAttention(tx, func(a *lodestone.Attention) bool {
+			if a.Email == email {
+				p.Attention = append(p.Attention, *a)
+			}
+			looked++
+			return looked < maxLooked
+		}); err != nil {
+			return err
+		}
+		if p.Lead == nil {
+			return nil
+		}
+		journal := tx.Bucket(bJournal)
+		for seq := p.Lead.Journal; seq != 0; {
+			if len(p.History) == limit {
+				p.More = true
+				return nil
+			}
+			e, err := entry(journal, seq)
+			if err != nil {
+				return err
+			}
+			if e == nil {
+				return nil // pruned
+			}
+			p.History = append(p.History, *e)
+			if e.Prev >= seq {
+				return fmt.Errorf("%w: journal entry %d points forward", ErrNotAStore, seq)
+			}
+			seq = e.Prev
+		}
+		return nil
+	})
+	return p, err
+}
+
+func entry(journal *bolt.Bucket, seq uint64) (*lodestone.Entry, error) {
+	v := journal.Get(seqKey(seq))
+	if v == nil {
+		return nil, nil
+	}
+	e := &lodestone.Entry{Seq: seq}
+	if err := decode(v, e); err != nil {
+		return nil, fmt.Errorf("journal entry %d: %w", seq, err)
+	}
+	return e, nil
+}
+
+// Journal returns entries after a sequence number, in order, at most limit.
+func (s *Store) Journal(_ context.Context, after uint64, limit int) (entries []lodestone.Entry, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bJournal).Cursor()
+		for k, v := c.Seek(seqKey(after + 1)); k != nil && len(entries) < limit; k, v = c.Next() {
+			e := lodestone.Entry{Seq: binary.BigEndian.Uint64(k)}
+			if err := decode(v, &e); err != nil {
+				return fmt.Errorf("journal entry %d: %w", e.Seq, err)
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// Due returns due touchpoints of one lane. See [scheduler.Store].
+func (s *Store) Due(_ context.Context, lane string, until time.Time, limit int, skip func(lodestone.Email) bool) (due []scheduler.DueItem, next time.Time, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bDue).Bucket([]byte(lane))
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			at, email := keyTime(k), lodestone.Email(k[8:])
+			if skip != nil && skip(email) {
+				continue
+			}
+			if at.After(until) || len(due) == limit {
+				next = at
+				return nil
+			}
+			due = append(due, scheduler.DueItem{Email: email, At: at})
+		}
+		return nil
+	})
+	return due, next, err
+}
+
+// OldestDue returns when the earliest waiting touchpoint of any lane falls or fell due, zero when
+// none waits.
+func (s *Store) OldestDue(context.Context) (oldest time.Time, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		due := tx.Bucket(bDue)
+		return due.ForEachBucket(func(lane []byte) error {
+			if k, _ := due.Bucket(lane).Cursor().First(); k != nil {
+				if at := keyTime(k); oldest.IsZero() || at.Before(oldest) {
+					oldest = at
+				}
+			}
+			return nil
+		})
+	})
+	return oldest, err
+}
+
+// Lanes names the connectors that have touchpoints waiting or had some.
+func (s *Store) Lanes(context.Context) (lanes []string, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bDue).ForEachBucket(func(k []byte) error {
+			lanes = append(lanes, string(k))
+			return nil
+		})
+	})
+	return lanes, err
+}
+
+// Open returns the touchpoints whose outcome is open. See [scheduler.Store].
+func (s *Store) Open(context.Context) (open []scheduler.OpenItem, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bIntents).ForEach(func(k, v []byte) error {
+			p, err := decodePending(v)
+			if err != nil {
+				return err
+			}
+			open = append(open, scheduler.OpenItem{Touchpoint: string(k), State: p.state, Connector: p.connector, Email: p.email})
+			return nil
+		})
+	})
+	return open, err
+}
+
+// Row is one touchpoint of the queue.
+type Row struct {
+	lodestone.Touchpoint
+	Email    lodestone.Email
+	Sequence string
+}
+
+// Queue returns pending touchpoints in the order in which they fall due, at most limit, all states
+// or only one.
+func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit int) (rows []Row, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		leads := tx.Bucket(bLeads)
+		load := func(email lodestone.Email) (*lodestone.Lead, error) {
+			v := leads.Get([]byte(email))
+			if v == nil {
+				return nil, fmt.Errorf("%w: a touchpoint waits whose lead is missing", ErrNotAStore)
+			}
+			l := new(lodestone.Lead)
+			return l, decode(v, l)
+		}
+		collect := func(email lodestone.Email, want func(*lodestone.Touchpoint) bool) error {
+			l, err := load(email)
+			if err != nil {
+				return err
+			}
+			for i := range l.Enrollments {
+				if t := l.Enrollments[i].Touchpoint; t != nil && want(t) {
+					rows = append(rows, Row{*t, email, l.Enrollments[i].Sequence})
+				}
+			}
+			return nil
+		}
+		if state == "" || state != lodestone.TouchpointScheduled {
+			c := tx.Bucket(bIntents).Cursor()
+			for k, v := c.First(); k != nil && len(rows) < limit; k, v = c.Next() {
+				p, err := decodePending(v)
+				if err != nil {
+					return err
+				}
+				if state != "" && p.state != state {
+					continue
+				}
+				id := string(k)
+				if err := collect(p.email, func(t *lodestone.Touchpoint) bool { return t.ID == id }); err != nil {
+					return err
+				}
+			}
+		}
+		if state == "" || state == lodestone.TouchpointScheduled {
+			due := tx.Bucket(bDue)
+			var lanes []*laneCursor
+			if err := due.ForEachBucket(func(k []byte) error {
+				c := &laneCursor{c: due.Bucket(k).Cursor()}
+				if c.key, _ = c.c.First(); c.key != nil {
+					lanes = append(lanes, c)
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			for len(lanes) > 0 && len(rows) < limit {
+				i := 0
+				for j := range lanes {
+					if bytes.Compare(lanes[j].key, lanes[i].key) < 0 {
+						i = j
+					}
+				}
+				err := collect(lodestone.Email(lanes[i].key[8:]), func(t *lodestone.Touchpoint) bool { return t.State == lodestone.TouchpointScheduled })
+				if err != nil {
+					return err
+				}
+				if lanes[i].key, _ = lanes[i].c.Next(); lanes[i].key == nil {
+					lanes = slices.Delete(lanes, i, i+1)
+				}
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(rows, func(a, b Row) int { return a.DueAt.Compare(b.DueAt) })
+	return rows, err
+}
+
+type laneCursor struct {
+	c   *bolt.Cursor
+	key []byte
+}
+
+// Attention returns what a human must look at, at most limit items, and how many there are in all.
+func (s *Store) Attention(_ context.Context, limit int) (items []lodestone.Attention, total int, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		return eachAttention(tx, func(a *lodestone.Attention) bool {
+			if total++; len(items) < limit {
+				items = append(items, *a)
+			}
+			return true
+		})
+	})
+	slices.SortStableFunc(items, func(a, b lodestone.Attention) int { return a.At.Compare(b.At) })
+	return items, total, err
+}
+
+// AttentionCounts counts the attention items by kind.
+func (s *Store) AttentionCounts(context.Context) (counts map[lodestone.AttentionKind]int, err error) {
+	counts = map[lodestone.AttentionKind]int{}
+	err = s.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bAttention).ForEach(func(k, _ []byte) error {
+			kind, _, _ := bytes.Cut(k, []byte{0})
+			counts[lodestone.AttentionKind(kind)]++
+			return nil
+		})
+	})
+	return counts, err
+}
+
+func eachAttention(tx *bolt.Tx, fn func(*lodestone.Attention) bool) error {
+	c := tx.Bucket(bAttention).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		var a lodestone.Attention
+		if err := decode(v, &a); err != nil {
+			return fmt.Errorf("an attention item: %w", err)
+		}
+		if !fn(&a) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Suppressions returns the suppression list in the order of the addresses, beginning after one, at
+// most limit.
+func (s *Store) Suppressions(_ context.Context, after lodestone.Email, limit int) (list []lodestone.Suppression, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bSuppressions).Cursor()
+		k, v := c.Seek([]byte(after))
+		if after != "" && string(k) == string(after) {
+			k, v = c.Next()
+		}
+		for ; k != nil && len(list) < limit; k, v = c.Next() {
+			var x lodestone.Suppression
+			if err := decode(v, &x); err != nil {
+				return fmt.Errorf("a suppression: %w", err)
+			}
+			list = append(list, x)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Count is one number of the roll-up: how often something happened to a step of a sequence.
+type Count struct {
+	Sequence string
+	Step     string
+	What     string // touchpoint.sent, enrollment.completed, submission.accepted, …
+	N        uint64
+}
+
+// Totals returns the roll-up over all time.
+func (s *Store) Totals(context.Context) (counts []Count, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		counts, err = totals(tx)
+		return err
+	})
+	return counts, err
+}
+
+func totals(tx *bolt.Tx) (counts []Count, err error) {
+	prefix := make([]byte, 4)
+	c := tx.Bucket(bRollups).Cursor()
+	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		_, n, err := decodeRollup(k, v)
+		if err != nil {
+			return nil, err
+		}
+		counts = append(counts, n)
+	}
+	return counts, nil
+}
+
+func decodeRollup(k, v []byte) (day uint32, c Count, err error) {
+	parts := bytes.Split(k[min(4, len(k)):], []byte{0})
+	if len(parts) != 3 || len(v) != 8 {
+		return 0, c, fmt.Errorf("%w: a count that cannot be read", ErrNotAStore)
+	}
+	return binary.BigEndian.Uint32(k), Count{string(parts[0]), string(parts[1]), string(parts[2]), binary.BigEndian.Uint64(v)}, nil
+}
+
+// Counts returns how many touchpoints are or ended in each state. It costs as much as there are
+// open outcomes, not as many as wait.
+func (s *Store) Counts(context.Context) (counts map[lodestone.TouchpointState]uint64, err error) {
+	counts = map[lodestone.TouchpointState]uint64{}
+	for _, st := range lodestone.TouchpointStates {
+		counts[st] = 0
+	}
+	err = s.view(func(tx *bolt.Tx) error {
+		all, err := totals(tx)
+		if err != nil {
+			return err
+		}
+		var open, ended uint64
+		for _, c := range all {
+			switch what, _ := strings.CutPrefix(c.What, "touchpoint."); {
+			case what == c.What:
+			case what == "scheduled":
+				counts[lodestone.TouchpointScheduled] += c.N
+			default:
+				counts[lodestone.TouchpointState(what)] += c.N
+				ended += c.N
+			}
+		}
+		if err := tx.Bucket(bIntents).ForEach(func(_, v []byte) error {
+			p, err := decodePending(v)
+			counts[p.state]++
+			open++
+			return err
+		}); err != nil {
+			return err
+		}
+		counts[lodestone.TouchpointScheduled] -= open + ended
+		return nil
+	})
+	return counts, err
+}
+
+// The switches and definitions of the meta and rules buckets.
+
+const pausedPrefix = "paused/"
+
+// Paused returns what is paused. See [scheduler.Store].
+func (s *Store) Paused(context.Context) (paused map[string]scheduler.Pause, err error) {
+	paused = map[string]scheduler.Pause{}
+	err = s.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bMeta).Cursor()
+		for k, v := c.Seek([]byte(pausedPrefix)); bytes.HasPrefix(k, []byte(pausedPrefix)); k, v = c.Next() {
+			var p scheduler.Pause
+			if err := json.Unmarshal(v, &p); err != nil {
+				return fmt.Errorf("%w: a pause that cannot be read", ErrNotAStore)
+			}
+			paused[string(k[len(pausedPrefix):])] = p
+		}
+		return nil
+	})
+	return paused, err
+}
+
+// SetPaused pauses a scope, or takes the pause back when p is nil.
+func (s *Store) SetPaused(_ context.Context, scope string, p *scheduler.Pause) error {
+	return s.update(func(tx *bolt.Tx) error {
+		if p == nil {
+			return tx.Bucket(bMeta).Delete([]byte(pausedPrefix + scope))
+		}
+		v, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bMeta).Put([]byte(pausedPrefix+scope), v)
+	})
+}
+
+// RuleFile is one stored rule file.
+type RuleFile struct {
+	Name string
+	Data []byte
+}
+
+var kCurrentRules = []byte("rules/current")
+
+// PutRules keeps the files of a version, so that enrollments that began with it can end with it, and
+// makes it the last good one.
+func (s *Store) PutRules(_ context.Context, version string, files []RuleFile) error {
+	v, err := json.Marshal(files)
+	if err != nil {
+		return err
+	}
+	return s.update(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(bRules); b.Get([]byte(version)) == nil {
+			if err := b.Put([]byte(version), v); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bMeta).Put(kCurrentRules, []byte(version))
+	})
+}
+
+// Rules returns every stored version of the rule files and which of them was the last good one,
+// empty when there is none.
+func (s *Store) Rules(context.Context) (current string, versions map[string][]RuleFile, err error) {
+	versions = map[string][]RuleFile{}
+	err = s.view(func(tx *bolt.Tx) error {
+		current = string(tx.Bucket(bMeta).Get(kCurrentRules))
+		return tx.Bucket(bRules).ForEach(func(k, v []byte) error {
+			var files []RuleFile
+			if err := json.Unmarshal(v, &files); err != nil {
+				return fmt.Errorf("%w: rule files of version %s", ErrNotAStore, k)
+			}
+			versions[string(k)] = files
+			return nil
+		})
+	})
+	return current, versions, err
+}
+
+// Cursor returns a named position in the journal, for readers that go on where they stopped.
+func (s *Store) Cursor(_ context.Context, name string) (seq uint64, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		if v := tx.Bucket(bMeta).Get([]byte("cursor/" + name)); len(v) == 8 {
+			seq = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	return seq, err
+}
+
+// SetCursor stores a named position in the journal.
+func (s *Store) SetCursor(_ context.Context, name string, seq uint64) error {
+	return s.putMeta([]byte("cursor/"+name), seqKey(seq))
+}
+
+// Check reads the whole file and returns every fault it finds: pages, records that cannot be read,
+// indexes that disagree with the leads, chains that do not hold, counts that do not balance. It is a
+// long read, so it is for tests and for `doctor`, not for the hot path.
+func (s *Store) Check(context.Context) (faults []string, err error) {
+	say := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	err = s.view(func(tx *bolt.Tx) error {
+		for err := range tx.Check() {
+			say("page: %v", err)
+		}
+		want, pendingBy, active := map[string]bool{}, map[string]uint64{}, map[string]uint64{}
+		journal := tx.Bucket(bJournal)
+		if err := tx.Bucket(bLeads).ForEach(func(k, v []byte) error {
+			var l lodestone.Lead
+			if err := decode(v, &l); err != nil {
+				say("lead: %v", err)
+				return nil
+			}
+			if string(l.Email) != string(k) {
+				say("a lead's record stands under another address")
+			}
+			n := 0
+			for i := range l.Enrollments {
+				e := &l.Enrollments[i]
+				if e.State == lodestone.EnrollmentActive {
+					n++
+					active[e.Sequence]++
+				}
+				if e.Touchpoint != nil {
+					pendingBy[e.Sequence+"\x00"+e.Touchpoint.Step]++
+				}
+			}
+			if n > 1 {
+				say("a lead has %d active enrollments", n)
+			}
+			for _, key := range indexKeys(&l) {
+				want[indexName(l.Email, key)] = true
+			}
+			for seq := l.Journal; seq != 0; {
+				e, err := entry(journal, seq)
+				if err != nil {
+					say("%v", err)
+					break
+				}
+				if e == nil {
+					break
+				}
+				if e.Lead != l.Email || e.Prev >= seq {
+					say("journal entry %d does not belong to the chain that names it", seq)
+					break
+				}
+				seq = e.Prev
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		got := map[string]bool{}
+		due := tx.Bucket(bDue)
+		if err := due.ForEachBucket(func(lane []byte) error {
+			return due.Bucket(lane).ForEach(func(k, _ []byte) error {
+				got[fmt.Sprintf("due %s %d %s", lane, binary.BigEndian.Uint64(k), k[8:])] = true
+				return nil
+			})
+		}); err != nil {
+			return err
+		}
+		if err := tx.Bucket(bIntents).ForEach(func(k, v []byte) error {
+			p, err := decodePending(v)
+			if err != nil {
+				say("%v", err)
+			}
+			got[fmt.Sprintf("open %s %s %s %s", k, p.state, p.connector, p.email)] = true
+			return nil
+		}); err != nil {
+			return err
+		}
+		if !maps.Equal(want, got) {
+			say("the indexes hold %d touchpoints, the leads %d, and they are not the same", len(got), len(want))
+		}
+		return balance(tx, pendingBy, active, say)
+	})
+	return faults, err
+}
+
+func indexName(email lodestone.Email, k indexKey) string {
+	if k.state == lodestone.TouchpointScheduled {
+		return fmt.Sprintf("due %s %d %s", k.connector, k.due, email)
+	}
+	return fmt.Sprintf("open %s %s %s %s", k.id, k.state, k.connector, email)
+}
+
+// balance checks guarantee 5: started = ended + active and scheduled = ended + pending, for each
+// sequence and step, and that the days sum to the totals.
+func balance(tx *bolt.Tx, pendingBy, active map[string]uint64, say func(string, ...any)) error {
+	days, sums := map[string]uint64{}, map[string]uint64{}
+	touch, enroll := map[string]int64{}, map[string]int64{}
+	for k, n := range pendingBy {
+		touch[k] -= int64(n)
+	}
+	for k, n := range active {
+		enroll[k] -= int64(n)
+	}
+	err := tx.Bucket(bRollups).ForEach(func(k, v []byte) error {
+		day, c, err := decodeRollup(k, v)
+		if err != nil {
+			return err
+		}
+		if day != 0 {
+			days[string(k[4:])] += c.N
+			return nil
+		}
+		sums[string(k[4:])] = c.N
+		switch noun, what, _ := strings.Cut(c.What, "."); {
+		case noun == "touchpoint" && what == "scheduled":
+			touch[c.Sequence+"\x00"+c.Step] += int64(c.N)
+		case noun == "touchpoint":
+			touch[c.Sequence+"\x00"+c.Step] -= int64(c.N)
+		case noun == "enrollment" && what == "started":
+			enroll[c.Sequence] += int64(c.N)
+		case noun == "enrollment":
+			enroll[c.Sequence] -= int64(c.N)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(days, sums) {
+		say("the roll-up's days do not sum to its totals")
+	}
+	for k, n := range touch {
+		if n != 0 {
+			sequence, step, _ := strings.Cut(k, "\x00")
+			say("touchpoints of %s.%s do not balance: scheduled is %+d against ended and pending", sequence, step, n)
+		}
+	}
+	for k, n := range enroll {
+		if n != 0 {
+			say("enrollments of %s do not balance: started is %+d against ended and active", k, n)
+		}
+	}
+	return nil
+}

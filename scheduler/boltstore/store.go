@@ -1,0 +1,303 @@
+// Package boltstore keeps leads, due touchpoints and the journal in one bbolt file. It is the
+// embedded engine behind the store interfaces of packages sequencer and scheduler.
+//
+// What it guarantees: a batch is committed whole and synced to disk before Commit returns, or not at
+// all. Readers see whole batches. One process has the file at a time.
+//
+// The layout spends random page writes only on the lead record; everything else is appended or
+// ordered by time, because a commit costs what its touched pages cost (FOUNDATIONS, bbolt).
+//
+//	leads        email                        → lead: all that Plan needs
+//	due          connector / due time ‖ email → (empty): touchpoints in state scheduled
+//	intents      touchpoint id                → where to find it: intended, unknown, held
+//	journal      sequence number              → entry, chained by lead
+//	suppressions email                        → suppression
+//	attention    kind ‖ id ‖ stream sequence  → item, rejected submissions whole
+//	rollups      day ‖ sequence ‖ step ‖ what → count; day 0 holds the totals
+//	rules        version                      → the rule files of that version
+//	meta         format, instance, identity of the file, watermarks, switches
+//
+// due and intents are indexes over the leads: every commit derives them from the lead's old and new
+// state, so they cannot disagree with it, and [Store.Check] proves that they do not.
+//
+// Times in keys are nanoseconds since 1970 as big-endian unsigned integers, so that keys sort as
+// time. Values begin with one byte, the version of their encoding.
+package boltstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Format is the version of the file layout that this package writes, and the newest it reads.
+const Format = 1
+
+// FileName is the name of the store file in the data directory.
+const FileName = "lodestone.db"
+
+var (
+	bLeads        = []byte("leads")
+	bDue          = []byte("due")
+	bIntents      = []byte("intents")
+	bJournal      = []byte("journal")
+	bSuppressions = []byte("suppressions")
+	bAttention    = []byte("attention")
+	bRollups      = []byte("rollups")
+	bRules        = []byte("rules")
+	bMeta         = []byte("meta")
+
+	buckets = [][]byte{bLeads, bDue, bIntents, bJournal, bSuppressions, bAttention, bRollups, bRules, bMeta}
+
+	kFormat   = []byte("format")
+	kInstance = []byte("instance")
+	kIdentity = []byte("identity")
+)
+
+// Errors of [Open].
+var (
+	// ErrInUse: another process has the store open.
+	ErrInUse = errors.New("the store is in use by another process")
+	// ErrNewer: the file was written by a newer version.
+	ErrNewer = errors.New("the store was written by a newer version of lodestone")
+	// ErrNotAStore: the file is not a Lodestone store, or is damaged.
+	ErrNotAStore = errors.New("not a lodestone store, or a damaged one")
+	// ErrClosed: the store was closed.
+	ErrClosed = errors.New("the store is closed")
+)
+
+// Options of [Open].
+type Options struct {
+	// Wait is how long to wait for another process to let go of the file. 0: 1 s.
+	Wait time.Duration
+	// MaxWrites bounds how many writes share a transaction. 0: 4096.
+	MaxWrites int
+}
+
+// Store is an open store file. It is safe for concurrent use.
+type Store struct {
+	db       *bolt.DB
+	path     string
+	instance string
+	copied   bool
+	max      int
+
+	requests chan *request
+	done     chan struct{} // closed by Close, under mu
+	mu       sync.RWMutex  // guards closing against senders on requests
+	writer   sync.WaitGroup
+}
+
+// Open opens the store file in dir, making directory and file when there are none. The directory
+// gets mode 0700 and the file 0600.
+func Open(dir string, opts Options) (*Store, error) {
+	if opts.Wait == 0 {
+		opts.Wait = time.Second
+	}
+	if opts.MaxWrites == 0 {
+		opts.MaxWrites = 4096
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	path := filepath.Join(dir, FileName)
+	if err := create(path, opts.Wait); err != nil {
+		return nil, err
+	}
+	db, err := openFile(path, opts.Wait)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, path: path, max: opts.MaxWrites, requests: make(chan *request), done: make(chan struct{})}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s.writer.Go(s.write)
+	return s, nil
+}
+
+// create makes the file under another name, fills it, and links it to its own name when it is
+// whole and synced, so that a crash or a power cut leaves either no file or a usable one. A file
+// that is there already is left alone, also when another process makes it at the same moment.
+func create(path string, wait time.Duration) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	tmp, err := os.MkdirTemp(dir, ".new-")
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	fresh := filepath.Join(tmp, FileName)
+	db, err := openFile(fresh, wait)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucket(b); err != nil {
+				return err
+			}
+		}
+		id := make([]byte, 16)
+		if _, err := rand.Read(id); err != nil {
+			return err
+		}
+		meta := tx.Bucket(bMeta)
+		return errors.Join(
+			meta.Put(kInstance, []byte(hex.EncodeToString(id))),
+			meta.Put(kFormat, binary.BigEndian.AppendUint32(nil, Format)),
+		)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	if err := os.Link(fresh, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// openFile opens a bbolt file with the settings that were measured to be safe and quick: the
+// freelist is not written with every commit, and the mapping is made large at once, because growing
+// it would stop the writer until every reader is done. Address space is all that this costs.
+func openFile(path string, wait time.Duration) (*bolt.DB, error) {
+	opts := &bolt.Options{Timeout: wait, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: initialMmap}
+	db, err := bolt.Open(path, 0o600, opts)
+	if err != nil && isNoMemory(err) {
+		opts.InitialMmapSize = 0 // the address space is limited here; go on without
+		db, err = bolt.Open(path, 0o600, opts)
+	}
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%s: %w (%v); restore it from a backup, or move it away to begin with an empty one", path, ErrNotAStore, err)
+	}
+	return nil, fmt.Errorf("open %s: %w", path, err)
+}
+
+// load reads what must be known about the file before it is used.
+func (s *Store) load() error {
+	var stored []byte
+	err := s.db.View(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if tx.Bucket(b) == nil {
+				return fmt.Errorf("%s: %w: bucket %q is missing", s.path, ErrNotAStore, b)
+			}
+		}
+		meta := tx.Bucket(bMeta)
+		v := meta.Get(kFormat)
+		if len(v) != 4 {
+			return fmt.Errorf("%s: %w: it names no format", s.path, ErrNotAStore)
+		}
+		if f := binary.BigEndian.Uint32(v); f > Format {
+			return fmt.Errorf("%s: %w: it has format %d, this one reads up to %d; use the newer version, or restore a backup made before it", s.path, ErrNewer, f, Format)
+		}
+		s.instance = string(meta.Get(kInstance))
+		stored = append(stored, meta.Get(kIdentity)...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	now, err := fileIdentity(s.path)
+	if err != nil {
+		return fmt.Errorf("identity of %s: %w", s.path, err)
+	}
+	if len(stored) == 0 {
+		return s.putMeta(kIdentity, []byte(now))
+	}
+	s.copied = string(stored) != now
+	return nil
+}
+
+// Copied reports whether this file is a copy of the one that last acted: its inode or its time of
+// birth are others than the file itself says. A copy answers questions and must not act until
+// [Store.Claim].
+func (s *Store) Copied() bool { return s.copied }
+
+// Claim makes this file the one that acts.
+func (s *Store) Claim(context.Context) error {
+	now, err := fileIdentity(s.path)
+	if err != nil {
+		return fmt.Errorf("identity of %s: %w", s.path, err)
+	}
+	if err := s.putMeta(kIdentity, []byte(now)); err != nil {
+		return err
+	}
+	s.copied = false
+	return nil
+}
+
+// Instance is the id that the store was given when it was made.
+func (s *Store) Instance() string { return s.instance }
+
+// Path is the path of the store file.
+func (s *Store) Path() string { return s.path }
+
+// Size is the size of the file in bytes, as of the last commit.
+func (s *Store) Size() int64 {
+	var n int64
+	_ = s.db.View(func(tx *bolt.Tx) error { n = tx.Size(); return nil }) // only fails when closed: 0
+	return n
+}
+
+// Close lets the commit under way finish and closes the file. Commits that come later fail with
+// [ErrClosed].
+func (s *Store) Close() error {
+	s.mu.Lock()
+	select {
+	case <-s.done:
+		s.mu.Unlock()
+		return nil
+	default:
+	}
+	close(s.done)
+	s.mu.Unlock()
+	s.writer.Wait()
+	return s.db.Close()
+}
+
+// putMeta writes one key of the meta bucket, past the writer: for what is set rarely.
+func (s *Store) putMeta(key, value []byte) error {
+	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bMeta).Put(key, value) })
+}
+
+// update runs fn in a transaction of its own.
+func (s *Store) update(fn func(*bolt.Tx) error) error {
+	if err := s.db.Update(fn); err != nil {
+		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return ErrClosed
+		}
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+// view runs fn in a read transaction.
+func (s *Store) view(fn func(*bolt.Tx) error) error {
+	err := s.db.View(fn)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}

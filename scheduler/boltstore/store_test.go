@@ -1,0 +1,431 @@
+package boltstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"pgregory.net/rapid"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scheduler"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+const ruleFile = `
+forms:
+  guide:
+    fields:
+      email: {type: email, required: true}
+      size: {type: number}
+scoring:
+  bands: {hot: 60, cold: 0}
+  rules:
+    - {name: size, points: 'fields.size ?? 0'}
+    - {name: again, points: 1, each: true, half_life: 3d}
+sequences:
+  hot:
+    when: band == "hot"
+    priority: 10
+    exit: signals.converted
+    reenter: always
+    steps:
+      - {name: one, do: first.invite, after: 1m}
+      - {name: two, do: second.invite, after: 1m}
+  all:
+    when: 'true'
+    reenter: always
+    steps:
+      - {name: one, do: first.invite}
+`
+
+func rulebook(t testing.TB) *sequencer.Rulebook {
+	t.Helper()
+	op := func(name string) lodestone.Operation { return lodestone.Operation{Name: name} }
+	set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(ruleFile)}}, rules.Options{Operations: map[string]lodestone.Operation{
+		"first.invite": op("first.invite"), "second.invite": op("second.invite"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sequencer.NewRulebook(set)
+}
+
+// open opens a store in dir. When the test ends the file is checked: pages, indexes, chains, and
+// the balance of guarantee 5.
+func open(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatalf("open again: %v", err)
+		}
+		defer s.Close()
+		faults, err := s.Check(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range faults {
+			t.Errorf("check: %s", f)
+		}
+	})
+	return s
+}
+
+var start = time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
+
+func submit(book *sequencer.Rulebook, email lodestone.Email, id string, at time.Time, size float64) sequencer.Write {
+	return write(email, book, at, sequencer.Submitted{Submission: lodestone.Submission{
+		ID: id, Form: "guide", Email: email, At: at, Received: at, Fields: map[string]any{"email": string(email), "size": size},
+	}})
+}
+
+func write(email lodestone.Email, book *sequencer.Rulebook, now time.Time, ev sequencer.Event) sequencer.Write {
+	return sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+		return sequencer.Plan(st.Lead, ev, book, now)
+	}}
+}
+
+func commit(t testing.TB, s *Store, b sequencer.Batch) []sequencer.Result {
+	t.Helper()
+	res, err := s.Commit(context.Background(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func TestCommitIsWholeAndSurvives(t *testing.T) {
+	ctx, dir, book := context.Background(), t.TempDir(), rulebook(t)
+	s := open(t, dir)
+	mark := sequencer.Watermark{Created: start, Seq: 7}
+	commit(t, s, sequencer.Batch{
+		Writes: []sequencer.Write{
+			submit(book, "ada@example.com", "1", start, 100), submit(book, "bob@example.com", "2", start, 0),
+			submit(book, "ada@example.com", "3", start.Add(time.Second), 0),
+		},
+		Attention: []lodestone.Attention{{ID: "bad", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNoEmail, At: start, Seq: 7, Data: []byte("{}")}},
+		Stream:    "S", Watermark: mark,
+	})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, sequencer.Batch{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Commit after Close = %v, want ErrClosed", err)
+	}
+
+	s = open(t, dir)
+	if got, _ := s.Watermark(ctx, "S"); !got.Created.Equal(mark.Created) || got.Seq != 7 {
+		t.Errorf("watermark = %+v, want %+v", got, mark)
+	}
+	p, err := s.Person(ctx, "ada@example.com", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Lead == nil || p.Lead.Submissions != 2 || len(p.History) != 2 || p.History[0].Decision.Submission != "3" {
+		t.Errorf("ada = %+v with history %+v; want two submissions, newest first", p.Lead, p.History)
+	}
+	due, next, err := s.Due(ctx, "first", start.Add(time.Hour), 1, nil)
+	if err != nil || len(due) != 1 || due[0].Email != "bob@example.com" || !next.Equal(start.Add(time.Minute)) {
+		t.Errorf("due = %v, next %v, %v; want bob, and ada in a minute", due, next, err)
+	}
+	counts, _ := s.Counts(ctx)
+	if counts[lodestone.TouchpointScheduled] != 2 {
+		t.Errorf("counts = %v, want 2 scheduled", counts)
+	}
+	items, total, _ := s.Attention(ctx, 10)
+	if total != 1 || items[0].ID != "bad" || string(items[0].Data) != "{}" {
+		t.Errorf("attention = %+v, %d", items, total)
+	}
+}
+
+func TestOneFaultyWriteHarmsNoOther(t *testing.T) {
+	s, book := open(t, t.TempDir()), rulebook(t)
+	res := commit(t, s, sequencer.Batch{Writes: []sequencer.Write{
+		submit(book, "ada@example.com", "1", start, 1),
+		write("bob@example.com", book, start, sequencer.Moved{Touchpoint: "none", From: lodestone.TouchpointScheduled}),
+		submit(book, "eve@example.com", "2", start, 1),
+	}})
+	if res[0].Err != nil || !errors.Is(res[1].Err, sequencer.ErrMoved) || res[2].Err != nil {
+		t.Errorf("results = %v, %v, %v; want only the second to fail", res[0].Err, res[1].Err, res[2].Err)
+	}
+}
+
+func TestConcurrentCommitsShareTransactions(t *testing.T) {
+	ctx, s, book := context.Background(), open(t, t.TempDir()), rulebook(t)
+	before := s.db.Stats().TxStats
+	var wg sync.WaitGroup
+	const n = 400
+	for i := range n {
+		wg.Go(func() {
+			email := lodestone.Email(fmt.Sprintf("lead%03d@example.com", i))
+			if _, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{submit(book, email, "1", start, 0)}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	counts, _ := s.Counts(ctx)
+	if counts[lodestone.TouchpointScheduled] != n {
+		t.Errorf("%d touchpoints, want %d", counts[lodestone.TouchpointScheduled], n)
+	}
+	stats := s.db.Stats().TxStats
+	if writes := stats.Sub(&before); writes.GetWrite() == 0 {
+		t.Error("nothing was written")
+	}
+}
+
+// TestRandomHistories drives many leads through random events and checks the file after each
+// history: the indexes agree with the leads, the chains hold, and the roll-up balances.
+func TestRandomHistories(t *testing.T) {
+	ctx, book := context.Background(), rulebook(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		s, err := Open(dir, Options{})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer func() { s.Close() }()
+		now := start
+		for i := range rapid.IntRange(1, 40).Draw(rt, "events") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(rt, "minutes")) * time.Minute)
+			email := lodestone.Email(rapid.SampledFrom([]string{"a@example.com", "b@example.com", "c@example.com"}).Draw(rt, "lead"))
+			w := submit(book, email, fmt.Sprint(i), now, float64(rapid.IntRange(0, 100).Draw(rt, "size")))
+			if rapid.IntRange(0, 2).Draw(rt, "kind") > 0 {
+				to := rapid.SampledFrom(lodestone.TouchpointStates).Draw(rt, "to")
+				later := now.Add(time.Duration(rapid.IntRange(0, 3).Draw(rt, "later")) * time.Hour)
+				w = sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+					if st.Lead == nil || len(st.Lead.Enrollments) == 0 {
+						return sequencer.Change{}, sequencer.ErrMoved
+					}
+					tp := st.Lead.Enrollments[0].Touchpoint
+					if tp == nil {
+						return sequencer.Change{}, sequencer.ErrMoved
+					}
+					return sequencer.Plan(st.Lead, sequencer.Moved{Touchpoint: tp.ID, From: tp.State, To: to, DueAt: later}, book, now)
+				}}
+			}
+			if _, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{w}}); err != nil {
+				rt.Fatal(err)
+			}
+			if rapid.IntRange(0, 9).Draw(rt, "reopen") == 0 {
+				if err := s.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				if s, err = Open(dir, Options{}); err != nil {
+					rt.Fatal(err)
+				}
+			}
+		}
+		faults, err := s.Check(ctx)
+		if err != nil || len(faults) > 0 {
+			rt.Fatalf("check: %v %v", err, faults)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Run("a file in use", func(t *testing.T) {
+		dir := t.TempDir()
+		open(t, dir)
+		if _, err := Open(dir, Options{Wait: 10 * time.Millisecond}); !errors.Is(err, ErrInUse) {
+			t.Errorf("Open = %v, want ErrInUse", err)
+		}
+	})
+	t.Run("a newer format", func(t *testing.T) {
+		dir := t.TempDir()
+		s, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.putMeta(kFormat, binary.BigEndian.AppendUint32(nil, Format+1)); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if _, err := Open(dir, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "format 2") {
+			t.Errorf("Open = %v, want ErrNewer that names the format", err)
+		}
+	})
+	t.Run("something else", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, FileName), []byte(strings.Repeat("not a store ", 5000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, Options{}); !errors.Is(err, ErrNotAStore) {
+			t.Errorf("Open = %v, want ErrNotAStore", err)
+		}
+	})
+	t.Run("a bbolt file of somebody else", func(t *testing.T) {
+		dir := t.TempDir()
+		db, err := bolt.Open(filepath.Join(dir, FileName), 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+		if _, err := Open(dir, Options{}); !errors.Is(err, ErrNotAStore) {
+			t.Errorf("Open = %v, want ErrNotAStore", err)
+		}
+	})
+}
+
+func TestACopyIsNoticedUntilClaimed(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	s := open(t, dir)
+	s.Close()
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(other, FileName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, other)
+	if !c.Copied() {
+		t.Fatal("the copy was not noticed")
+	}
+	if err := c.Claim(context.Background()); err != nil || c.Copied() {
+		t.Fatalf("Claim = %v, copied %v", err, c.Copied())
+	}
+	c.Close()
+	if c = open(t, other); c.Copied() {
+		t.Error("the claim was forgotten")
+	}
+	c.Close()
+
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.Rename(other, moved); err != nil {
+		t.Fatal(err)
+	}
+	if c = open(t, moved); c.Copied() {
+		t.Error("a moved directory was taken for a copy")
+	}
+	c.Close()
+	if err := os.Rename(moved, other); err != nil { // where the checks at the end look for it
+		t.Fatal(err)
+	}
+}
+
+func TestPausesRulesAndCursors(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := open(t, dir)
+	if err := errors.Join(
+		s.SetPaused(ctx, "connector first", &scheduler.Pause{At: start, Reason: "holiday"}),
+		s.SetPaused(ctx, "all", &scheduler.Pause{At: start}), s.SetPaused(ctx, "all", nil),
+		s.PutRules(ctx, "v1", []RuleFile{{"a.yaml", []byte("x")}}), s.PutRules(ctx, "v2", []RuleFile{{"a.yaml", []byte("y")}}),
+		s.SetCursor(ctx, "events", 42),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, dir)
+	paused, _ := s.Paused(ctx)
+	if len(paused) != 1 || paused["connector first"].Reason != "holiday" {
+		t.Errorf("paused = %v", paused)
+	}
+	current, versions, _ := s.Rules(ctx)
+	if current != "v2" || len(versions) != 2 || string(versions["v1"][0].Data) != "x" {
+		t.Errorf("rules = %s, %v", current, versions)
+	}
+	if seq, _ := s.Cursor(ctx, "events"); seq != 42 {
+		t.Errorf("cursor = %d, want 42", seq)
+	}
+}
+
+func TestTwoRejectedSubmissionsOfOneIDAreBothKept(t *testing.T) {
+	s := open(t, t.TempDir())
+	item := lodestone.Attention{ID: "same", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNotJSON, At: start}
+	a, b := item, item
+	a.Seq, b.Seq = 1, 2
+	commit(t, s, sequencer.Batch{Attention: []lodestone.Attention{a, b}})
+	if _, total, _ := s.Attention(context.Background(), 10); total != 2 {
+		t.Errorf("%d items, want 2", total)
+	}
+	commit(t, s, sequencer.Batch{Resolved: []sequencer.AttentionKey{{Kind: lodestone.AttentionSubmission, ID: "same"}}})
+	if _, total, _ := s.Attention(context.Background(), 10); total != 0 {
+		t.Errorf("%d items after they were resolved, want 0", total)
+	}
+}
+
+func TestQueueIsInOrderOfTime(t *testing.T) {
+	ctx, s, book := context.Background(), open(t, t.TempDir()), rulebook(t)
+	var b sequencer.Batch
+	for i := range 10 {
+		at := start.Add(time.Duration((i*7)%10) * time.Minute)
+		b.Writes = append(b.Writes, submit(book, lodestone.Email(fmt.Sprintf("l%d@example.com", i)), "1", at, float64(i%2)*100))
+	}
+	commit(t, s, b)
+	rows, err := s.Queue(ctx, "", 5)
+	if err != nil || len(rows) != 5 {
+		t.Fatalf("Queue = %d rows, %v", len(rows), err)
+	}
+	for i := 1; i < len(rows); i++ {
+		if rows[i].DueAt.Before(rows[i-1].DueAt) {
+			t.Errorf("row %d is due before row %d", i, i-1)
+		}
+	}
+	due, _, _ := s.Due(ctx, "first", start.Add(time.Hour), 100, func(e lodestone.Email) bool { return e == "l0@example.com" })
+	if len(due) != 9 {
+		t.Errorf("%d due, want 9: one was to be passed over", len(due))
+	}
+}
+
+func FuzzStoredValues(f *testing.F) {
+	lead, _ := encode(nil, &lodestone.Lead{Email: "a@example.com", Signals: map[string]time.Time{"opened": start}})
+	entry, _ := encode(nil, &lodestone.Entry{Lead: "a@example.com", At: start, Decision: &lodestone.Decision{Submission: "1"}})
+	f.Add(lead)
+	f.Add(entry)
+	f.Add(pending{lodestone.TouchpointUnknown, "first", "a@example.com"}.encode())
+	f.Add([]byte{})
+	f.Add([]byte{2, 0x80})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var l lodestone.Lead
+		if decode(b, &l) == nil {
+			again, err := encode(nil, &l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := decode(again, new(lodestone.Lead)); err != nil {
+				t.Fatalf("what was read cannot be read again: %v", err)
+			}
+		}
+		_ = decode(b, new(lodestone.Entry))
+		_ = decode(b, new(lodestone.Attention))
+		if p, err := decodePending(b); err == nil {
+			if q, err := decodePending(p.encode()); err != nil || q != p {
+				t.Fatalf("pending %+v became %+v, %v", p, q, err)
+			}
+		}
+		_, _, _ = decodeRollup(b, b)
+	})
+}
+
+func FuzzTimeKeysSortAsTime(f *testing.F) {
+	f.Add(int64(0), int64(1))
+	f.Add(int64(-1), int64(1<<62))
+	f.Fuzz(func(t *testing.T, a, b int64) {
+		x, y := time.Unix(a%1e11, a%1e9), time.Unix(b%1e11, b%1e9)
+		kx, ky := string(nanoKey(nil, nanos(x))), string(nanoKey(nil, nanos(y)))
+		if x.Before(y) && kx > ky || x.After(y) && kx < ky {
+			t.Fatalf("%v and %v sort as %x and %x", x, y, kx, ky)
+		}
+	})
+}

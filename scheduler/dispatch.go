@@ -1,0 +1,308 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// lane sends the touchpoints of one connector.
+type lane struct {
+	s     *Scheduler
+	name  string
+	woken chan struct{} // capacity 1
+	look  chan struct{} // capacity 1
+
+	mu     sync.Mutex               // guards what follows
+	next   time.Time                // what the lane sleeps for; zero: nothing
+	asleep bool                     // it sleeps until next
+	busy   map[lodestone.Email]bool // being dispatched
+	open   map[string]lookup        // touchpoints to look up
+}
+
+type lookup struct {
+	email lodestone.Email
+	at    time.Time
+}
+
+func newLane(s *Scheduler, name string) *lane {
+	return &lane{
+		s: s, name: name, woken: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		busy: map[lodestone.Email]bool{}, open: map[string]lookup{},
+	}
+}
+
+func (l *lane) wake() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// notify wakes the lane when a touchpoint falls due before what it sleeps for.
+func (l *lane) notify(due time.Time) {
+	l.mu.Lock()
+	sooner := !l.asleep || l.next.IsZero() || due.Before(l.next)
+	l.mu.Unlock()
+	if sooner {
+		l.wake()
+	}
+}
+
+// maxSleep bounds one sleep, because timers do not run while a machine is suspended and know nothing
+// of a wall clock that is set.
+const maxSleep = time.Minute
+
+func (l *lane) workers() int {
+	return max(1, l.s.accounts[l.name].Concurrency)
+}
+
+// run settles what is open, then sends what falls due until ctx is done.
+func (l *lane) run(ctx context.Context) error {
+	l.settle(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { l.lookups(ctx) })
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait, err := l.round(ctx, &wg)
+		if err != nil {
+			l.s.log.ErrorContext(ctx, "cannot read what is due", "connector", l.name, "error", err)
+			wait = time.Second
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.woken:
+		case <-timer.C:
+		}
+		l.mu.Lock()
+		l.asleep = false
+		l.mu.Unlock()
+	}
+}
+
+// round starts a worker for each touchpoint that is due, as many as are free, and says how long
+// nothing more can be done.
+func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, error) {
+	if ctx.Err() != nil {
+		return maxSleep, nil
+	}
+	l.mu.Lock()
+	free := l.workers() - len(l.busy)
+	busy := maps.Clone(l.busy)
+	l.mu.Unlock()
+	if free <= 0 {
+		return maxSleep, nil // a worker that ends wakes the lane
+	}
+	now := time.Now()
+	due, next, err := l.s.store.Due(ctx, l.name, now, free, func(e lodestone.Email) bool { return busy[e] })
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	for _, d := range due {
+		l.busy[d.Email] = true
+	}
+	l.next, l.asleep = next, true
+	l.mu.Unlock()
+	for _, d := range due {
+		wg.Go(func() {
+			l.dispatch(ctx, d.Email)
+			l.mu.Lock()
+			delete(l.busy, d.Email)
+			l.mu.Unlock()
+			l.wake()
+		})
+	}
+	switch {
+	case next.IsZero() || len(due) == free:
+		return maxSleep, nil
+	default:
+		return min(maxSleep, max(0, next.Sub(now))), nil
+	}
+}
+
+// dispatch takes one lead's due touchpoint through the gate and, when it passes, to the provider.
+func (l *lane) dispatch(ctx context.Context, email lodestone.Email) {
+	if err := l.try(ctx, email); err != nil && ctx.Err() == nil {
+		// The store is in trouble. The touchpoint stays where it is; the pause keeps the lane from
+		// asking a store that fails as fast as it can.
+		l.s.log.ErrorContext(ctx, "touchpoint not handled", "connector", l.name, "error", err)
+		sleep(ctx, time.Second)
+	}
+}
+
+func (l *lane) try(ctx context.Context, email lodestone.Email) error {
+	s := l.s
+	st, err := s.store.State(ctx, email)
+	if err != nil {
+		return err
+	}
+	if st.Lead == nil {
+		return fmt.Errorf("a touchpoint waits for a lead that is not in the store")
+	}
+	now := time.Now().UTC()
+	e, t := l.due(st.Lead, now)
+	if t == nil {
+		return nil // it moved on since the queue was read
+	}
+	p := s.local(st, e, t, s.rulebook(), now)
+	if p.stop == nil {
+		s.remote(ctx, p)
+	}
+	if ctx.Err() != nil {
+		return nil // stopping: nothing was done, so it simply stays due
+	}
+	if p.stop != nil {
+		return s.move(ctx, email, p.moved())
+	}
+	act, err := l.intend(ctx, email, p)
+	if err != nil || act.ID == "" {
+		return err
+	}
+	return l.perform(ctx, email, act, t.Attempts+1, t.Delays)
+}
+
+// due returns the lead's touchpoint of this lane that is due, nil when there is none.
+func (l *lane) due(lead *lodestone.Lead, now time.Time) (*lodestone.Enrollment, *lodestone.Touchpoint) {
+	for i := range lead.Enrollments {
+		t := lead.Enrollments[i].Touchpoint
+		if t != nil && t.Connector == l.name && t.State == lodestone.TouchpointScheduled && !t.DueAt.After(now) {
+			return &lead.Enrollments[i], t
+		}
+	}
+	return nil, nil
+}
+
+// intend stores the intent, with the gate's local checks made again inside the transaction. The act
+// returned has no id when the touchpoint is not to be sent after all.
+func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage) (connectors.Act, error) {
+	s := l.s
+	remote := first.verdicts[len(first.verdicts)-2:] // connector and provider
+	var act connectors.Act
+	_, err := s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
+		act = connectors.Act{} // the function may be called again
+		if st.Lead == nil {
+			return sequencer.Change{}, sequencer.ErrMoved
+		}
+		e, t := st.Lead.Touchpoint(first.t.ID)
+		if t == nil || t.State != lodestone.TouchpointScheduled {
+			return sequencer.Change{}, sequencer.ErrMoved
+		}
+		now, book := time.Now().UTC(), s.rulebook()
+		p := s.local(st, e, t, book, now)
+		if p.stop != nil {
+			return sequencer.Plan(st.Lead, p.moved(), book, now)
+		}
+		p.verdicts = append(p.verdicts, remote...)
+		op := s.accounts[l.name].Operations[t.Operation]
+		params, missing := p.parameters(op)
+		if missing != "" {
+			return sequencer.Plan(st.Lead, sequencer.Moved{
+				Touchpoint: t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointFailed,
+				Reason: lodestone.ReasonBadParameters, Verdicts: p.verdicts, Detail: missing,
+			}, book, now)
+		}
+		act = connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: params, IntendedAt: now}
+		return sequencer.Plan(st.Lead, sequencer.Moved{
+			Touchpoint: t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended,
+			Verdicts: p.verdicts, Parameters: params,
+		}, book, now)
+	})
+	if err != nil {
+		act = connectors.Act{}
+		if errors.Is(err, sequencer.ErrMoved) {
+			err = nil
+		}
+	}
+	return act, err
+}
+
+// perform makes the call and stores what came of it. A call that began is waited for also while the
+// scheduler stops, at most its timeout.
+func (l *lane) perform(ctx context.Context, email lodestone.Email, act connectors.Act, attempt, delays int) error {
+	a := l.s.accounts[l.name]
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Timeout)
+	// A stop lets the call go on, but not for longer than the process has left to end in.
+	stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
+	start := time.Now()
+	receipt, err := a.Do(call, act)
+	stopping()
+	cancel()
+	m := sequencer.Moved{Touchpoint: act.ID, From: lodestone.TouchpointIntended, Took: time.Since(start)}
+	now := time.Now().UTC()
+	if err == nil {
+		m.To, m.Reason = lodestone.TouchpointSent, lodestone.ReasonAccepted
+		m.Reference, m.Detail, m.Status = receipt.Reference, receipt.Detail, receipt.Status
+	} else {
+		l.fault(&m, err, attempt, delays, now)
+	}
+	if m.To == lodestone.TouchpointUnknown {
+		l.watch(act.ID, email, m.DueAt)
+	}
+	return l.record(ctx, email, m)
+}
+
+// stopGrace is how long a call may go on after the scheduler was told to stop. The process has 15 s to
+// end in, and the outcome is still to be stored.
+const stopGrace = 12 * time.Second
+
+// fault says what a failed call means for the touchpoint.
+func (l *lane) fault(m *sequencer.Moved, err error, attempt, delays int, now time.Time) {
+	s, a := l.s, l.s.accounts[l.name]
+	var f *connectors.Fault
+	if !errors.As(err, &f) {
+		// A connector that does not say what a failure means has not proved that nothing happened.
+		f = &connectors.Fault{Class: connectors.Unknown, Reason: lodestone.ReasonNoAnswer, Detail: err.Error()}
+	}
+	m.Reason, m.Detail, m.Status = f.Reason, f.Detail, f.Status
+	switch f.Class {
+	case connectors.NotDone, connectors.RateLimited, connectors.LockedOut:
+		m.To, m.Counted = lodestone.TouchpointScheduled, f.CountsAttempt
+		m.DueAt = now.Add(s.backoff(delays, f.RetryAfter))
+		if f.CountsAttempt && attempt >= a.Attempts {
+			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
+		}
+	case connectors.Refused:
+		m.To = lodestone.TouchpointFailed
+	default:
+		m.To, m.GivenUp, m.DueAt = lodestone.TouchpointUnknown, now, now.Add(lookupDelay(0, a.Settle))
+		if a.HoldUnknown {
+			m.To, m.Reason = lodestone.TouchpointHeld, lodestone.ReasonNoLookup
+		}
+	}
+}
+
+// record commits an outcome, again and again while the store is in trouble: the alternative is to
+// look it up after the next start. It gives up when the scheduler stops.
+func (l *lane) record(ctx context.Context, email lodestone.Email, m sequencer.Moved) error {
+	for n := 0; ; n++ {
+		err := l.s.move(ctx, email, m)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		l.s.log.ErrorContext(ctx, "cannot record an outcome; trying again", "touchpoint", m.Touchpoint, "error", err)
+		sleep(ctx, l.s.backoff(min(n, 4), 0))
+	}
+}
+
+// sleep waits for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,179 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// watch adds a touchpoint to those that are looked up.
+func (l *lane) watch(touchpoint string, email lodestone.Email, at time.Time) {
+	l.mu.Lock()
+	l.open[touchpoint] = lookup{email, at}
+	l.mu.Unlock()
+	select {
+	case l.look <- struct{}{}:
+	default:
+	}
+}
+
+// lookupDelay is how long after giving up a call its n-th look-up is made: soon, in case it is there
+// already, then when absence can be believed, then ever more patiently while the provider cannot
+// answer.
+func lookupDelay(n int, settle time.Duration) time.Duration {
+	soon := min(time.Second, settle)
+	if n == 0 {
+		return soon
+	}
+	return settle
+}
+
+// settle makes one look-up for everything that is open when the lane starts, so that nothing else is
+// sent through the connector before the provider was asked. A provider that cannot answer does not
+// hold the lane up: its touchpoints stay unknown, and the gate asks the same provider anyway.
+func (l *lane) settle(ctx context.Context) {
+	if _, ok := l.s.accounts[l.name]; !ok {
+		return
+	}
+	// All look-ups together get the time of a few: a provider that is away is soon known to be.
+	ctx, cancel := context.WithTimeout(ctx, 3*l.s.accounts[l.name].Timeout)
+	defer cancel()
+	l.each(ctx, time.Now())
+}
+
+// lookups looks up open touchpoints as their time comes, until ctx is done.
+func (l *lane) lookups(ctx context.Context) {
+	if _, ok := l.s.accounts[l.name]; !ok {
+		return
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.look:
+		case <-timer.C:
+		}
+		l.each(ctx, time.Now())
+		wait := maxSleep
+		l.mu.Lock()
+		for _, o := range l.open {
+			wait = min(wait, max(0, time.Until(o.at)))
+		}
+		l.mu.Unlock()
+		timer.Reset(wait)
+	}
+}
+
+// each looks up what is to be looked up by now, a few at a time.
+func (l *lane) each(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	var ids []string
+	var emails []lodestone.Email
+	for id, o := range l.open {
+		if !o.at.After(now) {
+			ids, emails = append(ids, id), append(emails, o.email)
+		}
+	}
+	l.mu.Unlock()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, l.workers())
+	for i := range ids {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			wg.Wait()
+			return
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			l.lookUp(ctx, ids[i], emails[i])
+		})
+	}
+	wg.Wait()
+}
+
+// lookUp asks the provider once whether a touchpoint's act happened, and records what that means.
+func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
+	again, err := l.settleOne(ctx, id, email)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		l.s.log.ErrorContext(ctx, "cannot settle an unknown outcome; trying again", "touchpoint", id, "error", err)
+		l.open[id] = lookup{email, time.Now().Add(l.s.backoff(4, 0))}
+	case again.IsZero():
+		delete(l.open, id)
+	default:
+		l.open[id] = lookup{email, again}
+	}
+}
+
+// settleOne makes one look-up. again is when to make the next one, zero when the outcome is settled.
+// The error is the store's.
+func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) (again time.Time, err error) {
+	s, a := l.s, l.s.accounts[l.name]
+	st, err := s.store.State(ctx, email)
+	if err != nil || st.Lead == nil {
+		return time.Time{}, err
+	}
+	_, t := st.Lead.Touchpoint(id)
+	if t == nil || t.State != lodestone.TouchpointUnknown {
+		if t != nil && t.State == lodestone.TouchpointIntended {
+			return time.Now().Add(100 * time.Millisecond), nil // its outcome is being recorded
+		}
+		return time.Time{}, nil
+	}
+	m := sequencer.Moved{Touchpoint: id, From: lodestone.TouchpointUnknown, Looked: true}
+	if a.HoldUnknown {
+		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonNoLookup, "on_unknown is hold: whether it happened must be seen at the provider"
+		return time.Time{}, s.move(ctx, email, m)
+	}
+	asked := time.Now().UTC()
+	find, cancel := context.WithTimeout(ctx, a.Timeout)
+	f, findErr := a.Find(find, connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: t.Parameters, IntendedAt: t.Intended})
+	cancel()
+	if ctx.Err() != nil {
+		return time.Time{}, nil
+	}
+	settled := !asked.Before(t.GivenUp.Add(a.Settle))
+	patient := func(reason lodestone.Reason, detail string) (time.Time, error) {
+		at := t.GivenUp.Add(lookupDelay(t.Lookups+1, a.Settle))
+		if settled {
+			at = time.Now().Add(s.backoff(t.Lookups, 0))
+		}
+		m.To, m.Reason, m.DueAt, m.Detail = lodestone.TouchpointUnknown, reason, at, detail
+		return at, s.move(ctx, email, m)
+	}
+	switch {
+	case findErr != nil:
+		var fault *connectors.Fault
+		detail := findErr.Error()
+		if errors.As(findErr, &fault) && fault.Detail != "" {
+			detail = fault.Detail
+		}
+		return patient(t.Reason, "the look-up failed: "+detail)
+	case f.State == connectors.Found:
+		m.To, m.Reason, m.Reference, m.Detail = lodestone.TouchpointSent, lodestone.ReasonFound, f.Reference, f.Evidence
+	case f.State == connectors.Unsupported:
+		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonNoLookup, f.Evidence
+	case !settled:
+		// Too early to be believed: the provider may still be at it, or show it a little later.
+		return patient(t.Reason, f.Evidence)
+	case f.State == connectors.Absent:
+		m.To, m.Reason, m.Detail, m.Counted, m.DueAt = lodestone.TouchpointScheduled, lodestone.ReasonAbsent, f.Evidence, true, time.Now().UTC()
+		if t.Attempts+1 >= a.Attempts {
+			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
+		}
+	default:
+		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonUnclear, f.Evidence
+	}
+	return time.Time{}, s.move(ctx, email, m)
+}

@@ -1,0 +1,47 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// Store is the durable state as far as sending goes.
+type Store interface {
+	sequencer.Store
+	// State returns what is stored about one lead.
+	State(ctx context.Context, email lodestone.Email) (sequencer.State, error)
+	// Due returns touchpoints of one lane that are due at or before until, earliest first, at most
+	// limit of them, passing over those for which skip says so. next is when the earliest one after
+	// them falls due, zero when none waits.
+	Due(ctx context.Context, lane string, until time.Time, limit int, skip func(lodestone.Email) bool) (due []DueItem, next time.Time, err error)
+	// Lanes names the connectors that have touchpoints waiting or had some.
+	Lanes(ctx context.Context) ([]string, error)
+	// Open returns the touchpoints whose call is in flight or whose outcome is open: intended,
+	// unknown and held.
+	Open(ctx context.Context) ([]OpenItem, error)
+	// Paused returns what is paused: "all", "connector NAME", "sequence NAME".
+	Paused(ctx context.Context) (map[string]Pause, error)
+}
+
+// DueItem is a touchpoint that is due: where to find it and since when.
+type DueItem struct {
+	Email lodestone.Email
+	At    time.Time
+}
+
+// OpenItem is a touchpoint whose outcome is open.
+type OpenItem struct {
+	Touchpoint string
+	State      lodestone.TouchpointState
+	Connector  string
+	Email      lodestone.Email
+}
+
+// Pause says since when something is paused, and by whose word.
+type Pause struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+}

@@ -1,0 +1,283 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// DecodeSubmission reads a message of the stream LODESTONE_FORMS. form returns what is declared of a
+// form, nil when it is not declared. The submission counts when the rejection is nil. Its fields
+// hold string, float64 or bool as the form declares; an optional one that was absent, blank or
+// unusable has no key, and each unusable one has a note. Nothing in it shares memory with m.Data.
+func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodestone.Submission, *lodestone.Rejection) {
+	e, f := open(m, func(t string) bool { return t == TypeSubmission })
+	name, isForm := strings.CutPrefix(m.Subject, FormsPrefix)
+	if !isForm {
+		name = ""
+	}
+	if !isToken(name) && (f == nil || f.reason != lodestone.ReasonTooLarge) {
+		f = &fault{lodestone.ReasonBadEnvelope, "the subject is not " + FormsPrefix + "<form>"}
+	}
+	if f != nil {
+		return lodestone.Submission{}, f.reject(name, e.id, "")
+	}
+	var d decoder
+	p, f := d.split(e)
+	if f != nil {
+		return lodestone.Submission{}, f.reject(name, e.id, "")
+	}
+	declared := form(name)
+	if declared == nil {
+		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms, then release the submission"}
+		return lodestone.Submission{}, f.reject(name, e.id, guessEmail(p.fields))
+	}
+	email, fields, f := d.fields(p.fields, declared)
+	if f != nil {
+		return lodestone.Submission{}, f.reject(name, e.id, email)
+	}
+	return lodestone.Submission{
+		ID:       e.id,
+		Form:     name,
+		Email:    email,
+		Fields:   fields,
+		Context:  d.context(p.context, e.at),
+		Backfill: p.backfill,
+		At:       e.at,
+		Received: m.Time.UTC(),
+		Seq:      m.Seq,
+		Notes:    d.notes,
+	}, nil
+}
+
+// decoder collects the notes of one submission.
+type decoder struct{ notes []string }
+
+func (d *decoder) note(format string, args ...any) {
+	d.notes = append(d.notes, fmt.Sprintf(format, args...))
+}
+
+// payload is the data of a submission in its three parts.
+type payload struct {
+	fields   map[string]any
+	context  any
+	backfill bool
+}
+
+// split finds the three parts. In plain JSON an object whose fields is no object is the fields
+// itself; a CloudEvent always says fields.
+func (d *decoder) split(e envelope) (payload, *fault) {
+	fields, ok := e.data["fields"].(map[string]any)
+	if !ok && !e.ce {
+		return payload{fields: e.data}, nil
+	}
+	if !ok {
+		return payload{}, &fault{lodestone.ReasonNotAnObject, "the data's fields is " + kindOf(e.data["fields"]) + ", want an object"}
+	}
+	p := payload{fields: fields, context: e.data["context"]}
+	switch b := e.data["backfill"].(type) {
+	case nil:
+	case bool:
+		p.backfill = b
+	default:
+		// Guessing here could enroll, and write to, a whole list of old leads.
+		return payload{}, &fault{lodestone.ReasonBadEnvelope, "the data's backfill is " + kindOf(b) + ", want true or false"}
+	}
+	d.leftOut("the data holds more than fields, context and backfill", e.data, func(name string) bool {
+		return name == "fields" || name == "context" || name == "backfill"
+	})
+	return p, nil
+}
+
+// fields takes what the form declares. The address comes first, then the others by name. On a fault
+// the address is returned as far as it could be read.
+func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Email, map[string]any, *fault) {
+	email, f := address(in[form.Email], "the field "+form.Email)
+	if f != nil {
+		return "", nil, f
+	}
+	out := make(map[string]any, len(form.Fields))
+	out[form.Email] = string(email)
+	for _, name := range slices.Sorted(maps.Keys(form.Fields)) {
+		if name == form.Email {
+			continue
+		}
+		declared := form.Fields[name]
+		v, wrong := take(in[name], declared.Type)
+		switch {
+		case wrong != "" && declared.Required:
+			return email, nil, &fault{lodestone.ReasonBadField, "the required field " + name + " " + wrong}
+		case wrong != "":
+			d.note("the field %s was left out: it %s", name, wrong)
+		case v != nil:
+			out[name] = v
+		case declared.Required:
+			return email, nil, &fault{lodestone.ReasonMissingField, "the required field " + name + " is absent or blank"}
+		}
+	}
+	d.leftOut("the form does not declare", in, func(name string) bool {
+		_, ok := form.Fields[name]
+		return ok || name == form.Email
+	})
+	return email, out, nil
+}
+
+// address reads the value that must be the lead's address.
+func address(v any, what string) (lodestone.Email, *fault) {
+	switch s := v.(type) {
+	case nil:
+	case string:
+		email, err := lodestone.ParseEmail(s)
+		switch {
+		case err == nil:
+			return email, nil
+		case !errors.Is(err, lodestone.ErrNoEmail):
+			return "", &fault{lodestone.ReasonBadEmail, what + " is " + err.Error()}
+		}
+	default:
+		return "", &fault{lodestone.ReasonBadEmail, what + " is " + kindOf(v) + ", want an email address"}
+	}
+	return "", &fault{lodestone.ReasonNoEmail, what + " is absent or blank"}
+}
+
+// take turns a JSON value into one of a declared type. Both results are empty for an absent or blank
+// value; wrong says what does not fit.
+func take(v any, t lodestone.FieldType) (value any, wrong string) {
+	text, isText := v.(string)
+	if v == nil || isText && strings.TrimSpace(text) == "" {
+		return nil, ""
+	}
+	switch t {
+	case lodestone.FieldEmail:
+		if !isText {
+			return nil, "is " + kindOf(v) + ", want an email address"
+		}
+		e, err := lodestone.ParseEmail(text)
+		if err != nil {
+			return nil, "is " + err.Error()
+		}
+		return string(e), ""
+	case lodestone.FieldNumber:
+		lit, ok := v.(number)
+		if isText && numberLen(text) == len(text) {
+			lit, ok = number(text), true
+		}
+		if ok {
+			if f, inRange := toFloat(string(lit)); inRange {
+				return f, ""
+			}
+			return nil, "is out of range"
+		}
+		if isText {
+			return nil, "is a text that is not exactly a number"
+		}
+		return nil, "is " + kindOf(v) + ", want a number"
+	case lodestone.FieldBoolean:
+		if b, ok := truth(v); ok {
+			return b, ""
+		}
+		if isText {
+			return nil, "is a text that is not exactly true, false or on"
+		}
+		return nil, "is " + kindOf(v) + ", want true or false"
+	}
+	switch x := v.(type) {
+	case string:
+		return x, ""
+	case bool:
+		return strconv.FormatBool(x), ""
+	case number:
+		return x.text(), ""
+	}
+	return nil, "is " + kindOf(v) + ", want a text"
+}
+
+// truth reads a boolean, or the texts that stand for one; a ticked box of a web form says on.
+func truth(v any) (value, ok bool) {
+	switch v {
+	case true, "true", "on":
+		return true, true
+	case false, "false":
+		return false, true
+	}
+	return false, false
+}
+
+// text is the number as a text: whole numbers with all their digits, others in the shortest form
+// that is the same number.
+func (n number) text() string {
+	lit := string(n)
+	if !strings.ContainsAny(lit, ".eE") {
+		if lit == "-0" {
+			return "0"
+		}
+		return lit
+	}
+	f, _ := toFloat(lit)
+	if a := max(f, -f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		return strconv.FormatFloat(f, 'e', -1, 64)
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
+const (
+	maxNamed = 10 // names in one note
+	maxName  = 64 // characters of one name
+)
+
+// leftOut notes which keys of o are not known. Names come from outside, so only those that look like
+// names are repeated: anything else could be somebody's address.
+func (d *decoder) leftOut(why string, o map[string]any, known func(string) bool) {
+	var names []string
+	odd := 0
+	for name := range o {
+		switch {
+		case known(name):
+		case isName(name):
+			names = append(names, name)
+		default:
+			odd++
+		}
+	}
+	if len(names)+odd == 0 {
+		return
+	}
+	slices.Sort(names)
+	if n := len(names) - maxNamed; n > 0 {
+		names, odd = names[:maxNamed], odd+n
+	}
+	for i, name := range names {
+		if len(name) > maxName {
+			names[i] = name[:maxName] + "…"
+		}
+	}
+	list := strings.Join(names, ", ")
+	switch {
+	case odd > 0 && list != "":
+		list += fmt.Sprintf(" and %d more", odd)
+	case odd > 0:
+		list = fmt.Sprintf("%d names", odd)
+	}
+	d.note("%s: %s; left out", why, list)
+}
+
+// isName reports whether s is made of ASCII letters, digits and what stands between words, and
+// holds a letter.
+func isName(s string) bool {
+	letter := false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z':
+			letter = true
+		case c >= '0' && c <= '9' || strings.IndexByte("_-.[] ", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return letter
+}

@@ -1,0 +1,339 @@
+package sequencer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer/event"
+)
+
+// The streams that intake reads.
+const (
+	FormsStream   = "LODESTONE_FORMS"
+	SignalsStream = "LODESTONE_SIGNALS"
+)
+
+// MaxBatch bounds how many messages one transaction applies. What is waiting is taken, so a quiet
+// stream commits each message at once.
+const MaxBatch = 500
+
+// Config of [NewIntake].
+type Config struct {
+	JetStream jetstream.JetStream
+	Stream    string // FormsStream or SignalsStream
+	Store     Store
+	// Rulebook returns what to decide with, nil while there are no usable rule files: intake then
+	// waits, and submissions wait in the stream.
+	Rulebook func() *Rulebook
+	Log      *slog.Logger
+	// Committed is told of every change after it was committed, Rejected of every message that was
+	// put under attention. Both must be quick.
+	Committed func(*Change)
+	Rejected  func(lodestone.Attention)
+	// AcceptStream takes a stream that is not the one that was applied so far from its beginning,
+	// instead of refusing it.
+	AcceptStream bool
+}
+
+// Intake applies one stream, in order, each message exactly once: the watermark is committed with
+// what it stands for, and nothing is ever applied before an earlier message.
+type Intake struct {
+	cfg  Config
+	mark Watermark
+}
+
+// NewIntake makes an intake. It does nothing until Open and Run.
+func NewIntake(cfg Config) *Intake {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Committed == nil {
+		cfg.Committed = func(*Change) {}
+	}
+	if cfg.Rejected == nil {
+		cfg.Rejected = func(lodestone.Attention) {}
+	}
+	return &Intake{cfg: cfg}
+}
+
+// Open reads the watermark and compares it with the stream. The error is a [*StreamError] when the
+// stream is another one than was applied so far, or ends before what was applied.
+func (in *Intake) Open(ctx context.Context) error {
+	mark, err := in.cfg.Store.Watermark(ctx, in.cfg.Stream)
+	if err != nil {
+		return err
+	}
+	in.mark = mark
+	return in.verify(ctx)
+}
+
+// verify checks that the stream is the one that the watermark belongs to.
+func (in *Intake) verify(ctx context.Context) error {
+	stream, err := in.cfg.JetStream.Stream(ctx, in.cfg.Stream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", in.cfg.Stream, err)
+	}
+	info := stream.CachedInfo()
+	created, last := info.Created.UTC(), info.State.LastSeq
+	switch {
+	case in.mark.Created.IsZero():
+		in.mark.Created = created // the first time: everything in it is new
+	case in.mark.Created.Equal(created) && last >= in.mark.Seq:
+	case in.cfg.AcceptStream:
+		in.cfg.Log.WarnContext(ctx, "taking a stream that is not the one applied so far from its beginning", "stream", in.cfg.Stream, "created", created)
+		in.mark = Watermark{Created: created}
+	default:
+		return &StreamError{Stream: in.cfg.Stream, Mark: in.mark, Created: created, LastSeq: last}
+	}
+	return nil
+}
+
+// Run applies what comes until ctx is done. It returns an error only when it must not go on: the
+// stream is no longer the one it was. Everything else is waited out.
+func (in *Intake) Run(ctx context.Context) error {
+	for {
+		if in.cfg.Rulebook() == nil {
+			if !pause(ctx, time.Second) {
+				return nil
+			}
+			continue
+		}
+		err := in.read(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var wrong *StreamError
+		if errors.As(err, &wrong) {
+			return err
+		}
+		in.cfg.Log.WarnContext(ctx, "intake interrupted; going on from the watermark", "stream", in.cfg.Stream, "after", in.mark.Seq, "error", err)
+		if !pause(ctx, time.Second) {
+			return nil
+		}
+		if err := in.verify(ctx); errors.As(err, &wrong) {
+			return err
+		}
+	}
+}
+
+// verifyEvery is how often a quiet stream is asked whether it is still the same one. A stream that
+// was deleted and made again would otherwise be waited on for ever.
+const verifyEvery = 30 * time.Second
+
+// read applies messages from an ordered consumer that begins after the watermark. Such a consumer
+// needs no acknowledgements, and it starts itself again when a message is missing.
+func (in *Intake) read(ctx context.Context) error {
+	consumer, err := in.cfg.JetStream.OrderedConsumer(ctx, in.cfg.Stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: in.mark.Seq + 1,
+	})
+	if err != nil {
+		return err
+	}
+	iter, err := consumer.Messages(jetstream.PullMaxMessages(2000))
+	if err != nil {
+		return err
+	}
+	defer iter.Stop()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	arrived := make(chan jetstream.Msg, 2*MaxBatch) // closed by the pump
+	go func() {
+		defer close(arrived)
+		for {
+			m, err := iter.Next(jetstream.NextContext(ctx))
+			if err != nil {
+				cancel(err)
+				return
+			}
+			select {
+			case arrived <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+
+	check := time.NewTicker(verifyEvery)
+	defer check.Stop()
+	batch := make([]event.Message, 0, MaxBatch)
+	for {
+		select {
+		case m, ok := <-arrived:
+			if !ok {
+				return context.Cause(ctx)
+			}
+			batch, err = take(batch[:0], m)
+			if err != nil {
+				return err
+			}
+		case <-check.C:
+			if err := in.verify(ctx); err != nil {
+				return err
+			}
+			continue
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	more:
+		for len(batch) < MaxBatch {
+			select {
+			case m, ok := <-arrived:
+				if !ok {
+					break more
+				}
+				if batch, err = take(batch, m); err != nil {
+					return err
+				}
+			default:
+				break more
+			}
+		}
+		if err := in.apply(ctx, batch); err != nil {
+			return err
+		}
+	}
+}
+
+// take appends what intake needs of a message.
+func take(batch []event.Message, m jetstream.Msg) ([]event.Message, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return batch, err
+	}
+	return append(batch, event.Message{
+		Subject: m.Subject(), Header: map[string][]string(m.Headers()), Data: m.Data(),
+		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
+	}), nil
+}
+
+// apply commits a batch with its watermark. A transaction that fails is tried again until it
+// succeeds or ctx is done: going past it would leave its messages behind the watermark for ever.
+func (in *Intake) apply(ctx context.Context, messages []event.Message) error {
+	book, now := in.cfg.Rulebook(), time.Now().UTC()
+	b := Batch{Stream: in.cfg.Stream, Watermark: in.mark, Writes: make([]Write, 0, len(messages))}
+	for i := range messages {
+		m := &messages[i]
+		if m.Seq <= in.mark.Seq {
+			continue // delivered again; applied already
+		}
+		b.Watermark.Seq = m.Seq
+		if w, item := in.decide(m, book, now); item != nil {
+			b.Attention = append(b.Attention, *item)
+		} else {
+			b.Writes = append(b.Writes, w)
+		}
+	}
+	if b.Watermark.Seq == in.mark.Seq {
+		return nil
+	}
+	delay := 100 * time.Millisecond
+	for {
+		results, err := in.cfg.Store.Commit(ctx, b)
+		if err == nil {
+			in.mark = b.Watermark
+			for i := range results {
+				in.told(&results[i])
+			}
+			for _, a := range b.Attention {
+				in.cfg.Rejected(a)
+			}
+			return nil
+		}
+		in.cfg.Log.ErrorContext(ctx, "cannot commit; trying again", "stream", in.cfg.Stream, "messages", len(messages), "error", err)
+		if !pause(ctx, delay) {
+			return ctx.Err()
+		}
+		delay = min(2*delay, 5*time.Second)
+	}
+}
+
+func (in *Intake) told(r *Result) {
+	if r.Err != nil {
+		return // cannot be: planning a message has no errors
+	}
+	for _, a := range r.Change.Attention {
+		if a.Kind == lodestone.AttentionSubmission {
+			in.cfg.Rejected(a)
+			return
+		}
+	}
+	in.cfg.Committed(&r.Change)
+}
+
+// decide decodes a message and makes the write that plans it, or the attention item that keeps it.
+func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write, *lodestone.Attention) {
+	var ev Event
+	var email lodestone.Email
+	if in.cfg.Stream == SignalsStream {
+		sig, rejected := event.DecodeSignal(*m)
+		if rejected != nil {
+			return Write{}, keep(m, rejected, now)
+		}
+		ev, email = Signalled{sig}, sig.Email
+	} else {
+		sub, rejected := event.DecodeSubmission(*m, book.Form)
+		if rejected != nil {
+			return Write{}, keep(m, rejected, now)
+		}
+		ev, email = Submitted{sub}, sub.Email
+	}
+	return Write{Email: email, Plan: func(st State) (c Change, err error) {
+		defer func() {
+			// A fault of ours in deciding one message must not stop all that come after it. The
+			// message is kept whole, where a human finds it.
+			if p := recover(); p != nil {
+				in.cfg.Log.Error("planning failed; the message is kept under attention", "stream", in.cfg.Stream, "seq", m.Seq, "panic", p, "stack", string(debug.Stack()))
+				c = Change{Attention: []lodestone.Attention{*keep(m, &lodestone.Rejection{
+					Reason: lodestone.ReasonPlanFailed, Detail: fmt.Sprintf("deciding failed with a fault of lodestone's own (%v); please report it", p), Email: email,
+				}, now)}}
+			}
+		}()
+		return Plan(st.Lead, ev, book, now)
+	}}, nil
+}
+
+// keep makes the attention item that holds a message whole.
+func keep(m *event.Message, r *lodestone.Rejection, now time.Time) *lodestone.Attention {
+	id := r.ID
+	if id == "" {
+		id = fmt.Sprintf("seq:%d", m.Seq)
+	}
+	return &lodestone.Attention{
+		ID: id, Kind: lodestone.AttentionSubmission, Reason: r.Reason, Form: r.Form, Email: r.Email, At: now, Detail: r.Detail,
+		Seq: m.Seq, Subject: m.Subject, Header: m.Header, Data: m.Data,
+	}
+}
+
+// Lag is how many messages of the stream wait to be applied.
+func (in *Intake) Lag(ctx context.Context) (uint64, error) {
+	stream, err := in.cfg.JetStream.Stream(ctx, in.cfg.Stream)
+	if err != nil {
+		return 0, err
+	}
+	mark, err := in.cfg.Store.Watermark(ctx, in.cfg.Stream)
+	if err != nil {
+		return 0, err
+	}
+	last := stream.CachedInfo().State.LastSeq
+	return last - min(last, mark.Seq), nil
+}
+
+// pause waits for d; false when ctx was done first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,721 @@
+// Package sequencer turns events into decisions: it reads submissions and signals from their
+// streams in order, plans each with [Plan], and commits what was planned together with the stream's
+// watermark in one transaction.
+//
+//	stream ──in order──▶ decode ──▶ load lead ──▶ Plan ──▶ one transaction: lead, due, journal, watermark
+//
+// Plan is pure: the same lead, event, rulebook and time give the same change. It does no I/O, reads
+// no clock and draws no random numbers, so a replay, a test and an explanation say what the worker
+// did. Everything that has an effect stands around it: reading streams and committing here, the
+// gate and the calls in package scheduler.
+package sequencer
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scoring"
+)
+
+// Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved] or
+// [Suppressed].
+type Event interface{ event() }
+
+// Submitted is a usable form submission.
+type Submitted struct{ lodestone.Submission }
+
+// Signalled is a signal that came back.
+type Signalled struct{ lodestone.Signal }
+
+// Suppressed is an operator's word that an address must not be contacted again, or that it may.
+type Suppressed struct {
+	lodestone.Suppression
+	Removed bool
+}
+
+// Moved is a step in a touchpoint's life that the scheduler took: the gate's objection, an intent,
+// an outcome, a look-up.
+type Moved struct {
+	Touchpoint string
+	From       lodestone.TouchpointState // where it must stand now, else ErrMoved
+	To         lodestone.TouchpointState
+	Reason     lodestone.Reason
+	DueAt      time.Time                 // for scheduled: when to try again; for unknown: when to look it up
+	Ends       lodestone.EnrollmentState // the enrollment ends with this; empty: the sequence goes on
+	Verdicts   []lodestone.Verdict
+	Parameters map[string]any // for intended: what will be sent
+	Counted    bool           // for intended: the attempt counts; for scheduled: it counted after all
+	GivenUp    time.Time      // for unknown: when the call was given up
+	Looked     bool           // a look-up was made
+	Suppress   *lodestone.Suppression
+	Detail     string
+	Reference  string
+	Status     int
+	Took       time.Duration
+}
+
+func (Submitted) event()  {}
+func (Signalled) event()  {}
+func (Suppressed) event() {}
+func (Moved) event()      {}
+
+// ErrMoved is returned for a [Moved] whose touchpoint is no longer where it was thought to be. The
+// caller looks again; nothing was changed.
+var ErrMoved = errors.New("touchpoint is no longer in that state")
+
+// Change is what an event does: the lead's new state and everything that goes on record with it.
+// All of it is committed together or not at all.
+type Change struct {
+	Lead      *lodestone.Lead  // the new state
+	Entry     *lodestone.Entry // what was decided and done, nil: nothing worth a record
+	Suppress  *lodestone.Suppression
+	Release   bool                  // take the lead's suppression back
+	Attention []lodestone.Attention // what a human must look at from now on
+	Resolved  []string              // touchpoint attention items that are over
+}
+
+// Rulebook holds the versions of the rule files that decisions may need: the current one for new
+// decisions, older ones for enrollments that began with them. It is immutable.
+type Rulebook struct {
+	current *rules.Set
+	byHash  map[string]*rules.Set
+}
+
+// NewRulebook makes a rulebook of the current version and the older ones.
+func NewRulebook(current *rules.Set, older ...*rules.Set) *Rulebook {
+	b := &Rulebook{current: current, byHash: map[string]*rules.Set{current.Version: current}}
+	for _, s := range older {
+		if _, ok := b.byHash[s.Version]; !ok {
+			b.byHash[s.Version] = s
+		}
+	}
+	return b
+}
+
+// Current is the version that new decisions use.
+func (b *Rulebook) Current() *rules.Set { return b.current }
+
+// Form returns the form of that name as the current version declares it, nil when it does not.
+func (b *Rulebook) Form(name string) *lodestone.Form {
+	if f := b.current.Forms[name]; f != nil {
+		return &f.Form
+	}
+	return nil
+}
+
+// Sequence returns the definition that an enrollment runs on and the version of the rule files it
+// was compiled with. The definition is nil when that version is not in the rulebook.
+func (b *Rulebook) Sequence(e *lodestone.Enrollment) (*rules.Set, *rules.Sequence) {
+	if s := b.current.Sequence(e.Sequence); s != nil && s.Version == e.Version {
+		return b.current, s
+	}
+	if set := b.byHash[e.Rules]; set != nil {
+		if s := set.Sequence(e.Sequence); s != nil && s.Version == e.Version {
+			return set, s
+		}
+	}
+	return nil, nil
+}
+
+// Plan decides what an event means for a lead. A nil lead is a person not known so far. now is when
+// the decision is made; what is decided depends on the event's own time wherever the event has one.
+// The lead passed in is not changed.
+//
+// The only error is [ErrMoved].
+func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change, error) {
+	p := planner{book: book, now: now.UTC()}
+	switch ev := ev.(type) {
+	case Submitted:
+		p.begin(lead, ev.Email)
+		p.submitted(&ev.Submission)
+	case Signalled:
+		p.begin(lead, ev.Email)
+		p.signalled(&ev.Signal)
+	case Suppressed:
+		p.begin(lead, ev.Email)
+		p.suppressed(ev)
+		if lead == nil {
+			p.change.Lead = nil // an address on the list is not a lead yet
+			p.change.Entry = nil
+		}
+	case Moved:
+		if lead == nil {
+			return Change{}, ErrMoved
+		}
+		p.begin(lead, lead.Email)
+		if err := p.moved(&ev); err != nil {
+			return Change{}, err
+		}
+	default:
+		panic(fmt.Sprintf("sequencer: unknown event %T", ev))
+	}
+	if p.change.Entry != nil && p.change.Entry.Empty() {
+		p.change.Entry = nil
+	}
+	return p.change, nil
+}
+
+// planner carries one decision.
+type planner struct {
+	book   *Rulebook
+	now    time.Time
+	lead   *lodestone.Lead // a shallow copy; what is changed below it is cloned first
+	entry  *lodestone.Entry
+	change Change
+}
+
+func (p *planner) begin(lead *lodestone.Lead, email lodestone.Email) {
+	l := lodestone.Lead{Email: email}
+	if lead != nil {
+		l = *lead
+		l.Enrollments = slices.Clone(l.Enrollments)
+	}
+	p.lead = &l
+	p.entry = &lodestone.Entry{Lead: email, At: p.now}
+	p.change = Change{Lead: p.lead, Entry: p.entry}
+}
+
+// submitted scores a submission and assigns a sequence.
+func (p *planner) submitted(sub *lodestone.Submission) {
+	l, set := p.lead, p.book.current
+	d := &lodestone.Decision{
+		Submission: sub.ID, Form: sub.Form, StreamSeq: sub.Seq, SubmittedAt: sub.At,
+		Rules: set.Version, Notes: sub.Notes, Score: l.Score, Band: l.Band,
+	}
+	p.entry.Decision = d
+	if !p.remember(sub.ID, sub.Received) {
+		d.Reason = lodestone.ReasonDuplicate
+		return
+	}
+
+	if l.FirstSeen.IsZero() || sub.At.Before(l.FirstSeen) {
+		l.FirstSeen = sub.At
+	}
+	l.Submissions++
+	profile := make(map[string]any, len(l.Profile)+len(sub.Fields))
+	maps.Copy(profile, l.Profile)
+	maps.Copy(profile, sub.Fields)
+	l.Profile = profile
+	if c := sub.Context.Consent; c != nil {
+		given := *c
+		if given.At.IsZero() {
+			given.At = sub.At
+		}
+		l.Consent = &given
+	}
+
+	ev := set.Schema.Evaluator()
+	defer ev.Release()
+	facts := scoring.Facts{Form: sub.Form, Fields: sub.Fields, Context: &sub.Context, Lead: l, Now: sub.At}
+	ev.Bind(facts)
+	p.zone(ev, set, sub, d)
+	ev.Bind(facts) // the zone may be another now
+	p.score(ev, set, sub, d)
+
+	if sub.Backfill {
+		d.Reason = lodestone.ReasonBackfill
+	}
+	p.exit(sub.At, false)
+	if !sub.Backfill {
+		p.assign(ev, set, sub, d)
+	}
+}
+
+// remember notes an id and reports whether it is new to the lead. Ids are kept for eight days, so
+// that at least seven are covered whatever the hour.
+func (p *planner) remember(id string, received time.Time) bool {
+	const keep = 8
+	sum := sha256.Sum256([]byte(id))
+	hash := binary.BigEndian.Uint64(sum[:8])
+	day := int32(received.Unix() / 86400)
+	recent := make([]lodestone.RecentID, 0, len(p.lead.Recent)+1)
+	for _, r := range p.lead.Recent {
+		if r.Hash == hash && day-r.Day <= keep {
+			return false
+		}
+		if day-r.Day <= keep {
+			recent = append(recent, r)
+		}
+	}
+	p.lead.Recent = append(recent, lodestone.RecentID{Hash: hash, Day: day})
+	return true
+}
+
+// zone sets the lead's zone by the form's expression. One that fails or names no zone leaves the
+// zone as it was.
+func (p *planner) zone(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
+	form := set.Forms[sub.Form]
+	if form == nil || form.Zone == nil {
+		return
+	}
+	v, err := ev.Value(form.Zone)
+	if err != nil {
+		d.Faults = append(d.Faults, lodestone.RuleFault{Rule: "forms." + sub.Form + ".zone", Detail: err.Error()})
+		return
+	}
+	name, _ := v.(string)
+	if name == "" {
+		return
+	}
+	if _, err := loadLocation(name); err != nil {
+		d.Faults = append(d.Faults, lodestone.RuleFault{Rule: "forms." + sub.Form + ".zone", Detail: "the result is not the name of a time zone"})
+		return
+	}
+	p.lead.Zone = name
+}
+
+// score applies the scoring rules to the ledger and sums it up at the submission's time.
+func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
+	l := p.lead
+	ledger := make([]lodestone.Line, len(l.Ledger), len(l.Ledger)+len(set.Rules))
+	copy(ledger, l.Ledger)
+	for _, r := range set.Rules {
+		points, matched, err := apply(ev, r)
+		if err != nil {
+			d.Faults = append(d.Faults, lodestone.RuleFault{Rule: r.Name, Detail: err.Error()})
+			continue
+		}
+		if !matched {
+			continue
+		}
+		line := lodestone.Line{Rule: r.Name, Version: set.Version, Points: points, At: sub.At, HalfLife: r.HalfLife}
+		if r.Each {
+			if points == 0 {
+				continue
+			}
+			ledger = addLine(ledger, line)
+		} else {
+			ledger = replaceLine(ledger, line)
+		}
+		if points != 0 {
+			d.Lines = append(d.Lines, line)
+		}
+	}
+	l.Ledger = ledger
+	d.PreviousBand = l.Band
+	l.Score = lodestone.Score(ledger, sub.At)
+	l.Band = set.Band(l.Score)
+	d.Score, d.Band = l.Score, l.Band
+	ev.SetScore(l.Score, l.Band, d.PreviousBand)
+}
+
+// apply evaluates one rule.
+func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, err error) {
+	if r.When != nil {
+		if ok, err := ev.Bool(r.When); err != nil || !ok {
+			return 0, false, err
+		}
+	}
+	if r.PointsExpr == nil {
+		return r.Points, true, nil
+	}
+	points, err = ev.Number(r.PointsExpr)
+	return points, err == nil, err
+}
+
+// replaceLine puts line in the place of the rule's earlier lines. A line of no points is left out:
+// the rule matched, and gave nothing.
+func replaceLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
+	ledger = slices.DeleteFunc(ledger, func(l lodestone.Line) bool { return l.Rule == line.Rule })
+	if line.Points == 0 {
+		return ledger
+	}
+	return append(ledger, line)
+}
+
+// maxEach bounds the lines of one rule with `each`, so that a form that is submitted ten thousand
+// times does not make a lead too large to load.
+const maxEach = 64
+
+// addLine appends a line. Past maxEach lines of the rule its two oldest of one half-life become
+// one, which is exact: both fade at the same rate, so their sum does too.
+func addLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
+	n, first := 0, -1
+	for i, l := range ledger {
+		if l.Rule == line.Rule && l.HalfLife == line.HalfLife {
+			if n++; first < 0 {
+				first = i
+			}
+		}
+	}
+	if n >= maxEach {
+		for i := first + 1; i < len(ledger); i++ {
+			if l := ledger[i]; l.Rule == line.Rule && l.HalfLife == line.HalfLife {
+				older, newer := ledger[first], l
+				if newer.At.Before(older.At) {
+					older, newer = newer, older
+				}
+				newer.Points += older.Faded(newer.At)
+				ledger[i] = newer
+				ledger = slices.Delete(ledger, first, first+1)
+				break
+			}
+		}
+	}
+	return append(ledger, line)
+}
+
+// assign lets the sequences compete and enters the one that wins.
+func (p *planner) assign(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
+	active := p.lead.Active()
+	d.Reason = lodestone.ReasonNoSequence
+	var won *rules.Sequence
+	d.Candidates = make([]lodestone.Candidate, 0, len(set.Sequences))
+	for _, s := range set.Sequences {
+		c := lodestone.Candidate{Sequence: s.Name, Verdict: lodestone.VerdictLost}
+		ok := true
+		if s.When != nil {
+			var err error
+			if ok, err = ev.Bool(s.When); err != nil {
+				c.Verdict, c.Reason = lodestone.VerdictNo, lodestone.ReasonConditionFault
+				d.Faults = append(d.Faults, lodestone.RuleFault{Rule: "sequences." + s.Name + ".when", Detail: err.Error()})
+				d.Candidates = append(d.Candidates, c)
+				continue
+			}
+		}
+		switch {
+		case !ok:
+			c.Verdict, c.Reason = lodestone.VerdictNo, lodestone.ReasonConditionFalse
+		case won != nil:
+			c.Reason = lodestone.ReasonLowerPriority
+		case active != nil && active.Sequence == s.Name:
+			won = s
+			c.Reason, d.Reason = lodestone.ReasonAlreadyEnrolled, lodestone.ReasonAlreadyEnrolled
+		default:
+			if reason := p.reenter(s, sub.At); reason != "" {
+				c.Reason = reason
+				if d.Reason == lodestone.ReasonNoSequence {
+					d.Reason = lodestone.ReasonNotReentered
+				}
+				break
+			}
+			won = s
+			if active != nil && s.Priority <= active.Priority {
+				c.Reason, d.Reason = lodestone.ReasonBusy, lodestone.ReasonBusy
+				break
+			}
+			c.Verdict, c.Reason = lodestone.VerdictChosen, lodestone.ReasonMatched
+			d.Reason = lodestone.ReasonEnrolled
+		}
+		d.Candidates = append(d.Candidates, c)
+	}
+	if d.Reason != lodestone.ReasonEnrolled {
+		return
+	}
+	if active != nil {
+		p.end(active, lodestone.EnrollmentSuperseded, lodestone.ReasonSuperseded, sub.At)
+	}
+	d.Enrollment = p.enroll(set, won, sub)
+}
+
+// reenter says why a lead may not enter a sequence again, "" when it may.
+func (p *planner) reenter(s *rules.Sequence, at time.Time) lodestone.Reason {
+	for _, past := range p.lead.Past {
+		if past.Sequence != s.Name {
+			continue
+		}
+		switch s.Reenter.Mode {
+		case rules.ReenterAlways:
+			return ""
+		case rules.ReenterAfter:
+			if at.Before(past.EndedAt.Add(s.Reenter.After)) {
+				return lodestone.ReasonReenterLater
+			}
+			return ""
+		default:
+			return lodestone.ReasonReenterNever
+		}
+	}
+	return ""
+}
+
+// enroll begins an enrollment at the submission's time and schedules its first touchpoint.
+func (p *planner) enroll(set *rules.Set, s *rules.Sequence, sub *lodestone.Submission) string {
+	l := p.lead
+	l.Enrolled++
+	e := lodestone.Enrollment{
+		ID:       enrollmentID(l.Email, sub, s.Name, l.Enrolled),
+		Sequence: s.Name, Version: s.Version, Rules: set.Version,
+		State: lodestone.EnrollmentActive, StartedAt: sub.At,
+		Submission: sub.ID, Form: sub.Form, Fields: sub.Fields, Context: sub.Context, Priority: s.Priority,
+	}
+	l.Enrollments = append(l.Enrollments, e)
+	last := &l.Enrollments[len(l.Enrollments)-1]
+	p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
+		ID: e.ID, Sequence: e.Sequence, Version: e.Version, State: e.State,
+	})
+	p.schedule(last, s, 0, sub.At)
+	return e.ID
+}
+
+// enrollmentID derives an id from what makes the enrollment the only one of its kind: the lead, the
+// submission and its place in the stream, the sequence, and how many the lead had before. A lead
+// that was forgotten and comes back gets another one, because its submission is another.
+func enrollmentID(email lodestone.Email, sub *lodestone.Submission, sequence string, n int) string {
+	h := sha256.New()
+	for _, s := range []string{string(email), sub.ID, strconv.FormatUint(sub.Seq, 10), sub.Received.UTC().Format(time.RFC3339Nano), sequence, strconv.Itoa(n)} {
+		fmt.Fprintf(h, "%d:%s", len(s), s)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+}
+
+// schedule brings the touchpoint of a step into being; past the last step the enrollment is
+// completed.
+func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int, at time.Time) {
+	if step >= len(s.Steps) {
+		p.end(e, lodestone.EnrollmentCompleted, lodestone.ReasonCompleted, at)
+		return
+	}
+	def := s.Steps[step]
+	due := at.Add(def.After)
+	e.Step = step
+	e.Touchpoint = &lodestone.Touchpoint{
+		ID: lodestone.TouchpointID(e.ID, def.Name), Step: def.Name,
+		Connector: def.Connector, Operation: def.Operation,
+		State: lodestone.TouchpointScheduled, PlannedAt: due, DueAt: due,
+	}
+	p.note(e, e.Touchpoint, lodestone.ReasonPlanned)
+}
+
+// note records where a touchpoint stands now.
+func (p *planner) note(e *lodestone.Enrollment, t *lodestone.Touchpoint, reason lodestone.Reason) *lodestone.TouchpointEntry {
+	n := lodestone.TouchpointEntry{
+		ID: t.ID, Sequence: e.Sequence, Step: t.Step, Operation: t.Connector + "." + t.Operation,
+		State: t.State, Reason: reason,
+	}
+	if t.State == lodestone.TouchpointScheduled {
+		n.DueAt = t.DueAt
+	}
+	p.entry.Touchpoints = append(p.entry.Touchpoints, n)
+	return &p.entry.Touchpoints[len(p.entry.Touchpoints)-1]
+}
+
+// end ends an enrollment. A touchpoint that only waits is cancelled with it. One whose call is in
+// flight or whose outcome is not known stays until that is settled.
+func (p *planner) end(e *lodestone.Enrollment, state lodestone.EnrollmentState, reason lodestone.Reason, at time.Time) {
+	e.State, e.EndedAt = state, at
+	if t := e.Touchpoint; t != nil && t.State == lodestone.TouchpointScheduled {
+		c := *t
+		c.State = lodestone.TouchpointCancelled
+		p.note(e, &c, reason)
+		e.Touchpoint = nil
+	}
+	p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
+		ID: e.ID, Sequence: e.Sequence, Version: e.Version, State: state, Reason: reason,
+	})
+	past := make([]lodestone.PastEnrollment, 0, len(p.lead.Past)+1)
+	for _, q := range p.lead.Past {
+		if q.Sequence != e.Sequence {
+			past = append(past, q)
+		}
+	}
+	p.lead.Past = append(past, lodestone.PastEnrollment{Sequence: e.Sequence, ID: e.ID, State: state, EndedAt: at})
+	p.drop()
+}
+
+// drop forgets enrollments that are over and have nothing pending.
+func (p *planner) drop() {
+	p.lead.Enrollments = slices.DeleteFunc(p.lead.Enrollments, func(e lodestone.Enrollment) bool {
+		return e.State != lodestone.EnrollmentActive && e.Touchpoint == nil
+	})
+}
+
+// exit ends the active enrollment when its exit condition is true at this moment.
+func (p *planner) exit(at time.Time, converted bool) {
+	e := p.lead.Active()
+	if e == nil {
+		return
+	}
+	set, s := p.book.Sequence(e)
+	if s == nil || s.Exit == nil {
+		return
+	}
+	ev := set.Schema.Evaluator()
+	defer ev.Release()
+	ev.Bind(EnrollmentFacts(p.lead, e, set, at))
+	if out, err := ev.Bool(s.Exit); err != nil || !out {
+		return // a condition that fails is not true; the gate will name the fault
+	}
+	state, reason := ExitState(p.lead, e, converted)
+	p.end(e, state, reason, at)
+}
+
+// ExitState names the end of an enrollment whose exit condition is true: converted when the lead
+// converted since it began, else exited.
+func ExitState(l *lodestone.Lead, e *lodestone.Enrollment, converted bool) (lodestone.EnrollmentState, lodestone.Reason) {
+	at, ok := l.Signals[string(lodestone.SignalConverted)]
+	if converted || ok && !at.Before(e.StartedAt) {
+		return lodestone.EnrollmentConverted, lodestone.ReasonConverted
+	}
+	return lodestone.EnrollmentExited, lodestone.ReasonExited
+}
+
+// EnrollmentFacts is what the conditions and templates of an enrollment are evaluated over: the
+// submission that began it, the lead as it is now, and the score as it has faded by now.
+func EnrollmentFacts(l *lodestone.Lead, e *lodestone.Enrollment, set *rules.Set, now time.Time) scoring.Facts {
+	score := lodestone.Score(l.Ledger, now)
+	return scoring.Facts{
+		Form: e.Form, Fields: e.Fields, Context: &e.Context, Lead: l, Now: now,
+		Score: score, Band: set.Band(score), PreviousBand: l.Band, Scored: true,
+	}
+}
+
+// signalled notes a signal, suppresses where it says so, and lets the active enrollment exit.
+func (p *planner) signalled(sig *lodestone.Signal) {
+	l := p.lead
+	n := &lodestone.SignalEntry{ID: sig.ID, Kind: sig.Kind, At: sig.At, StreamSeq: sig.Seq}
+	p.entry.Signal = n
+	if !p.remember("signal "+sig.ID, sig.Received) {
+		n.Reason = lodestone.ReasonDuplicate
+		return
+	}
+	if l.FirstSeen.IsZero() {
+		l.FirstSeen = sig.At
+	}
+	signals := make(map[string]time.Time, len(l.Signals)+1)
+	maps.Copy(signals, l.Signals)
+	if known, ok := signals[string(sig.Kind)]; !ok || known.Before(sig.At) {
+		signals[string(sig.Kind)] = sig.At
+	}
+	l.Signals = signals
+	if sig.Suppresses() {
+		p.suppress(lodestone.Suppression{Email: l.Email, Reason: string(sig.Kind), Source: "signal", At: p.now})
+	}
+	p.exit(sig.At, sig.Kind == lodestone.SignalConverted)
+}
+
+// suppress puts the lead on the suppression list and says so in the journal.
+func (p *planner) suppress(s lodestone.Suppression) {
+	p.change.Suppress = &s
+	p.entry.Suppression = &lodestone.SuppressionEntry{Reason: s.Reason, Source: s.Source}
+}
+
+// suppressed carries out an operator's word. The enrollment is left to the gate, so that the reason
+// stands on record where the touchpoint would have gone out.
+func (p *planner) suppressed(ev Suppressed) {
+	if ev.Removed {
+		p.change.Release = true
+		p.entry.Suppression = &lodestone.SuppressionEntry{Removed: true, Reason: ev.Reason, Source: ev.Source}
+		return
+	}
+	p.suppress(ev.Suppression)
+}
+
+// moved takes a touchpoint one step further and, where the step ended, plans the next.
+func (p *planner) moved(m *Moved) error {
+	e, t := p.lead.Touchpoint(m.Touchpoint)
+	if t == nil || t.State != m.From {
+		return ErrMoved
+	}
+	next := *t
+	t = &next
+	e.Touchpoint = t
+	was := t.State
+	t.State, t.Reason = m.To, m.Reason
+	if m.To != was && (was == lodestone.TouchpointHeld || was == lodestone.TouchpointUnknown) {
+		p.change.Resolved = append(p.change.Resolved, t.ID)
+	}
+	if m.Suppress != nil {
+		p.suppress(*m.Suppress)
+	}
+
+	switch m.To {
+	case lodestone.TouchpointScheduled:
+		if e.State != lodestone.EnrollmentActive {
+			// The enrollment ended while the call was out. It did not happen, so there is nothing
+			// left to do.
+			t.State, t.Reason = lodestone.TouchpointCancelled, endReason(e.State)
+			break
+		}
+		t.DueAt = m.DueAt
+		if was != lodestone.TouchpointScheduled {
+			if m.Counted {
+				t.Attempts++
+			}
+			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
+		}
+		t.Delays++
+	case lodestone.TouchpointIntended:
+		t.Intended, t.Parameters, t.GivenUp, t.Lookups = p.now, m.Parameters, time.Time{}, 0
+	case lodestone.TouchpointUnknown:
+		t.DueAt = m.DueAt
+		if !m.GivenUp.IsZero() {
+			t.GivenUp = m.GivenUp
+		}
+		if m.Looked {
+			t.Lookups++
+		}
+	case lodestone.TouchpointHeld:
+		p.attention(e, t, m.Detail)
+	case lodestone.TouchpointFailed:
+		p.attention(e, t, m.Detail)
+	}
+
+	n := p.note(e, t, t.Reason)
+	n.Verdicts, n.Detail, n.Reference, n.Status, n.Took = m.Verdicts, m.Detail, m.Reference, m.Status, m.Took
+	n.Attempt = t.Attempts
+	if t.State == lodestone.TouchpointIntended {
+		n.Attempt++
+	}
+	if t.State.Pending() {
+		return nil
+	}
+
+	e.Touchpoint = nil
+	switch {
+	case e.State != lodestone.EnrollmentActive:
+		p.drop()
+	case m.Ends != "":
+		p.end(e, m.Ends, m.Reason, p.now)
+	default:
+		_, s := p.book.Sequence(e)
+		if s == nil {
+			p.change.Attention = append(p.change.Attention, lodestone.Attention{
+				ID: e.ID, Kind: lodestone.AttentionEnrollment, Reason: lodestone.ReasonNoDefinition, Form: e.Form, Email: p.lead.Email, At: p.now,
+				Detail: fmt.Sprintf("version %s of sequence %s is not in the store, so its next step cannot be planned", e.Version, e.Sequence),
+			})
+			p.end(e, lodestone.EnrollmentCancelled, lodestone.ReasonNoDefinition, p.now)
+			return nil
+		}
+		p.schedule(e, s, e.Step+1, p.now)
+	}
+	return nil
+}
+
+// attention asks for a human to look at a touchpoint.
+func (p *planner) attention(e *lodestone.Enrollment, t *lodestone.Touchpoint, detail string) {
+	p.change.Attention = append(p.change.Attention, lodestone.Attention{
+		ID: t.ID, Kind: lodestone.AttentionTouchpoint, Reason: t.Reason, Form: e.Form, Email: p.lead.Email, At: p.now,
+		Detail: cmp.Or(detail, t.Connector+"."+t.Operation),
+	})
+}
+
+// endReason is the reason that a touchpoint shares with the end of its enrollment.
+func endReason(s lodestone.EnrollmentState) lodestone.Reason {
+	switch s {
+	case lodestone.EnrollmentConverted:
+		return lodestone.ReasonConverted
+	case lodestone.EnrollmentSuperseded:
+		return lodestone.ReasonSuperseded
+	case lodestone.EnrollmentSuppressed:
+		return lodestone.ReasonSuppressed
+	case lodestone.EnrollmentUnsubscribed:
+		return lodestone.ReasonUnsubscribed
+	case lodestone.EnrollmentErased:
+		return lodestone.ReasonErased
+	case lodestone.EnrollmentCancelled:
+		return lodestone.ReasonCancelled
+	}
+	return lodestone.ReasonExited
+}

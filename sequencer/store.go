@@ -1,0 +1,81 @@
+package sequencer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// Store is the durable state as far as writing goes: batches in, all or nothing.
+type Store interface {
+	// Commit carries out a batch in one durable transaction and returns one result for each of its
+	// writes, in order. Writes of one lead see each other in the order of the batch. When Commit
+	// fails nothing of the batch has happened. It is safe for concurrent use; batches that are
+	// waiting together share a transaction.
+	Commit(ctx context.Context, b Batch) ([]Result, error)
+	// Watermark returns how far a stream has been applied; zero when it never was.
+	Watermark(ctx context.Context, stream string) (Watermark, error)
+}
+
+// Batch is what one transaction does.
+type Batch struct {
+	Writes    []Write
+	Attention []lodestone.Attention // submissions that cannot be used, and other items without a lead
+	Resolved  []AttentionKey
+	Stream    string // with Watermark: the stream whose watermark is set
+	Watermark Watermark
+}
+
+// Write is one change of one lead. Plan is called inside the transaction with the state as it is
+// then, and must be quick, free of side effects, and ready to be called again. An error from Plan
+// leaves that lead alone and harms no other write.
+type Write struct {
+	Email lodestone.Email
+	Plan  func(State) (Change, error)
+}
+
+// State is what a [Write] finds.
+type State struct {
+	Lead        *lodestone.Lead // nil: not known so far
+	Suppression *lodestone.Suppression
+}
+
+// Result is what became of a [Write].
+type Result struct {
+	Change Change
+	Err    error // what Plan returned
+}
+
+// AttentionKey names an attention item.
+type AttentionKey struct {
+	Kind lodestone.AttentionKind
+	ID   string
+}
+
+// Watermark says how far a stream has been applied, and which stream it was: a stream that was
+// deleted and made again counts from 1, and a watermark without the identity would skip what is in
+// it.
+type Watermark struct {
+	Created time.Time // of the stream
+	Seq     uint64    // the last sequence number applied
+}
+
+// StreamError says that a stream is not the one whose watermark the store holds. It stops the
+// start, because going on would either skip submissions or apply them twice.
+type StreamError struct {
+	Stream  string
+	Mark    Watermark
+	Created time.Time
+	LastSeq uint64
+}
+
+func (e *StreamError) Error() string {
+	what := fmt.Sprintf("it was created at %s, the one applied so far at %s", e.Created.Format(time.RFC3339Nano), e.Mark.Created.Format(time.RFC3339Nano))
+	if e.Created.Equal(e.Mark.Created) {
+		what = fmt.Sprintf("it ends at %d, and %d was applied already", e.LastSeq, e.Mark.Seq)
+	}
+	return fmt.Sprintf("stream %s is not the one this data directory knows: %s. "+
+		"Was the stream deleted or restored, or does nats.url point somewhere else? Point it back, or start with --accept-stream to take this stream from its beginning", e.Stream, what)
+}
