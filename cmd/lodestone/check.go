@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lodestonehq/lodestone/rules"
+)
+
+func (c *cli) checkCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [DIR]",
+		Short: "Check rule files; every fault at once, where it stands",
+		Long: `Check reads every rule file of a directory and prints all faults as file:line:column: message.
+Without DIR it checks the directory that the configuration names. Exit code 3 means faults.`,
+		Example: "  lodestone check rules\n  lodestone check --json rules | jq '.[].message'",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			dir, ops, err := c.rulesDir(a)
+			if err != nil {
+				return err
+			}
+			set, err := rules.Load(dir, ops)
+			var faults rules.Faults
+			if err != nil && !errors.As(err, &faults) {
+				return err
+			}
+			if set != nil {
+				faults = append(faults, set.Warnings...)
+			}
+			if c.flags.json {
+				if faults == nil {
+					faults = rules.Faults{}
+				}
+				if err := c.printJSON(faults); err != nil {
+					return err
+				}
+			} else {
+				for _, f := range faults {
+					fmt.Fprintln(c.err, f)
+				}
+			}
+			if set == nil {
+				return errFound
+			}
+			if !c.flags.json {
+				fmt.Fprintf(c.out, "%s is good: %s, %s, %s, %s; version %s\n", dir, count(len(set.Forms), "form"),
+					count(len(set.Rules), "scoring rule"), count(len(set.Bands), "band"), count(len(set.Sequences), "sequence"), set.Version)
+			}
+			return nil
+		},
+	}
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

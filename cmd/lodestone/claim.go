@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) claimCmd() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "claim",
+		Short: "Say that this data directory is the one that acts",
+		Long: `A data directory that was copied or restored is noticed: it answers questions and does nothing
+outward, because the one it was copied from may still be at work. Claim says that this is the one that
+acts from now on. Make sure that the other one does not run any more.`,
+		Example: "  lodestone claim --data ./restored --yes",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if err := c.confirm(yes, "Is the data directory that this one was copied from out of work for good?"); err != nil {
+				return err
+			}
+			var got struct {
+				WasCopy bool `json:"was_copy"`
+			}
+			if err := conn.Call(cmd.Context(), "POST", "/api/v1/claim", nil, nil, &got); err != nil {
+				return err
+			}
+			if c.flags.json {
+				return c.printJSON(got)
+			}
+			if got.WasCopy {
+				fmt.Fprintln(c.out, "claimed: this data directory acts from the next start on")
+			} else {
+				fmt.Fprintln(c.out, "this data directory is no copy; nothing had to be done")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}

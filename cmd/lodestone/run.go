@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lodestonehq/lodestone/internal/app"
+)
+
+func (c *cli) runCmd() *cobra.Command {
+	var acceptStream bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "The worker: take submissions in, send what is due",
+		Long: `Run works until SIGTERM or SIGINT. It then stops taking submissions in, lets calls in flight end
+(each at most its timeout) and exits with 0; a second signal ends it at once. What is not done stays in
+the data directory and goes on at the next start.`,
+		Example: "  lodestone run\n  lodestone run --data /var/lib/lodestone --rules /etc/lodestone/rules",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			opts, err := cfg.worker(c)
+			if err != nil {
+				return err
+			}
+			opts.AcceptStream = acceptStream
+			ctx := cmd.Context()
+			w, err := app.Open(ctx, opts)
+			if err != nil {
+				return err
+			}
+			at := []any{"data", opts.Data}
+			if b := w.Broker(); b != nil && b.URL() != "" {
+				at = append(at, "nats", b.URL())
+			}
+			if w.Web() != "" {
+				at = append(at, "http", "http://"+w.Web())
+			}
+			if book := w.Rulebook(); book != nil {
+				at = append(at, "rules", book.Current().Version)
+			}
+			opts.Log.Info("lodestone runs", at...)
+			if err := w.Run(ctx); err != nil {
+				return fmt.Errorf("run: %w", err)
+			}
+			opts.Log.Info("lodestone stopped")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&acceptStream, "accept-stream", false, "take a stream that is not the one applied so far from its beginning")
+	return cmd
+}
