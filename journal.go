@@ -13,6 +13,7 @@ type Entry struct {
 	Decision    *Decision         `json:"decision,omitempty" msg:"d,omitempty"`
 	Rejected    *RejectedEntry    `json:"rejected,omitempty" msg:"x,omitempty"` // stands in no lead's chain
 	Signal      *SignalEntry      `json:"signal,omitempty" msg:"g,omitempty"`
+	Call        *CallEntry        `json:"call,omitempty" msg:"c,omitempty"`
 	Suppression *SuppressionEntry `json:"suppression,omitempty" msg:"s,omitempty"`
 	Enrollments []EnrollmentEntry `json:"enrollments,omitempty" msg:"n,omitempty"` // begun or ended, in order
 	Touchpoints []TouchpointEntry `json:"touchpoints,omitempty" msg:"t,omitempty"` // changes of state, in order
@@ -20,7 +21,7 @@ type Entry struct {
 
 // Empty reports whether the entry records nothing.
 func (e *Entry) Empty() bool {
-	return e.Decision == nil && e.Rejected == nil && e.Signal == nil && e.Suppression == nil && len(e.Enrollments) == 0 && len(e.Touchpoints) == 0
+	return e.Decision == nil && e.Rejected == nil && e.Signal == nil && e.Call == nil && e.Suppression == nil && len(e.Enrollments) == 0 && len(e.Touchpoints) == 0
 }
 
 // Decision is what one submission led to, and why. Every submission yields exactly one.
@@ -94,6 +95,20 @@ type TouchpointEntry struct {
 	Reference string          `json:"reference,omitempty" msg:"f,omitempty"` // the provider's id of what was made
 	Status    int             `json:"status,omitempty" msg:"h,omitempty"`    // HTTP status; 0 when no answer came
 	Took      time.Duration   `json:"took_ns,omitempty" msg:"w,omitempty"`
+}
+
+// CallEntry records an operation that a person or an agent had a provider do. What the worker does by
+// itself stands in the touchpoint's entries.
+type CallEntry struct {
+	By        string        `json:"by" msg:"b"`        // command, console or a persona
+	Operation string        `json:"operation" msg:"o"` // connector.operation
+	Arguments string        `json:"arguments" msg:"a"` // as JSON, addresses masked
+	Verdicts  []Verdict     `json:"verdicts,omitempty" msg:"v,omitempty"`
+	Class     string        `json:"class" msg:"k"` // ok, blocked by the gate, or what the failure means
+	Status    int           `json:"status,omitempty" msg:"h,omitempty"`
+	Detail    string        `json:"detail,omitempty" msg:"x,omitempty"`
+	Took      time.Duration `json:"took_ns,omitempty" msg:"w,omitempty"`
+	Trace     string        `json:"trace" msg:"t"` // names this call in logs and to the caller
 }
 
 // EnrollmentEntry records the begin or the end of an enrollment.

@@ -294,6 +294,187 @@ func (z AttentionKind) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *CallEntry) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
+	_ = zb0001Mask
+	if z.Verdicts == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Status == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x20
+	}
+	if z.Detail == "" {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
+	if z.Took == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x80
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "b"
+		o = append(o, 0xa1, 0x62)
+		o = msgp.AppendString(o, z.By)
+		// string "o"
+		o = append(o, 0xa1, 0x6f)
+		o = msgp.AppendString(o, z.Operation)
+		// string "a"
+		o = append(o, 0xa1, 0x61)
+		o = msgp.AppendString(o, z.Arguments)
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "v"
+			o = append(o, 0xa1, 0x76)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Verdicts)))
+			for za0001 := range z.Verdicts {
+				o, err = z.Verdicts[za0001].MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Verdicts", za0001)
+					return
+				}
+			}
+		}
+		// string "k"
+		o = append(o, 0xa1, 0x6b)
+		o = msgp.AppendString(o, z.Class)
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "h"
+			o = append(o, 0xa1, 0x68)
+			o = msgp.AppendInt(o, z.Status)
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "x"
+			o = append(o, 0xa1, 0x78)
+			o = msgp.AppendString(o, z.Detail)
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "w"
+			o = append(o, 0xa1, 0x77)
+			o = msgp.AppendDuration(o, z.Took)
+		}
+		// string "t"
+		o = append(o, 0xa1, 0x74)
+		o = msgp.AppendString(o, z.Trace)
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *CallEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "b":
+			z.By, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "By")
+				return
+			}
+		case "o":
+			z.Operation, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Operation")
+				return
+			}
+		case "a":
+			z.Arguments, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Arguments")
+				return
+			}
+		case "v":
+			var zb0002 uint32
+			zb0002, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Verdicts")
+				return
+			}
+			if cap(z.Verdicts) >= int(zb0002) {
+				z.Verdicts = (z.Verdicts)[:zb0002]
+			} else {
+				z.Verdicts = make([]Verdict, zb0002)
+			}
+			for za0001 := range z.Verdicts {
+				bts, err = z.Verdicts[za0001].UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Verdicts", za0001)
+					return
+				}
+			}
+		case "k":
+			z.Class, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Class")
+				return
+			}
+		case "h":
+			z.Status, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Status")
+				return
+			}
+		case "x":
+			z.Detail, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Detail")
+				return
+			}
+		case "w":
+			z.Took, bts, err = msgp.ReadDurationBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Took")
+				return
+			}
+		case "t":
+			z.Trace, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Trace")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *CallEntry) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.By) + 2 + msgp.StringPrefixSize + len(z.Operation) + 2 + msgp.StringPrefixSize + len(z.Arguments) + 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Verdicts {
+		s += z.Verdicts[za0001].Msgsize()
+	}
+	s += 2 + msgp.StringPrefixSize + len(z.Class) + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.DurationSize + 2 + msgp.StringPrefixSize + len(z.Trace)
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z Candidate) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// map header, size 3
@@ -1537,8 +1718,8 @@ func (z EnrollmentState) Msgsize() (s int) {
 func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Prev == 0 {
 		zb0001Len--
@@ -1556,17 +1737,21 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.Suppression == nil {
+	if z.Call == nil {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Enrollments == nil {
+	if z.Suppression == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Touchpoints == nil {
+	if z.Enrollments == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
+	}
+	if z.Touchpoints == nil {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1624,6 +1809,19 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "c"
+			o = append(o, 0xa1, 0x63)
+			if z.Call == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Call.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Call")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "s"
 			o = append(o, 0xa1, 0x73)
 			if z.Suppression == nil {
@@ -1662,7 +1860,7 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Enrollments)))
@@ -1674,7 +1872,7 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "t"
 			o = append(o, 0xa1, 0x74)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Touchpoints)))
@@ -1778,6 +1976,23 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				bts, err = z.Signal.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Signal")
+					return
+				}
+			}
+		case "c":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Call = nil
+			} else {
+				if z.Call == nil {
+					z.Call = new(CallEntry)
+				}
+				bts, err = z.Call.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Call")
 					return
 				}
 			}
@@ -1902,6 +2117,12 @@ func (z *Entry) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += z.Signal.Msgsize()
+	}
+	s += 2
+	if z.Call == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Call.Msgsize()
 	}
 	s += 2
 	if z.Suppression == nil {

@@ -105,7 +105,11 @@ func (a *Account) Capabilities() Capabilities {
 // Do performs an act. The error is a [*Fault].
 func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 	ctx = hide(ctx, act.Email, act.Parameters)
-	r, err := a.connector.Do(ctx, act)
+	do := a.connector.Do
+	if _, own := a.kind.Operation(act.Operation); !own && len(a.kind.Endpoints) > 0 {
+		do = a.perform // no verb of the connector, but an operation of its catalogue
+	}
+	r, err := do(ctx, act)
 	if err != nil {
 		return Receipt{}, a.fault(ctx, act.Operation, Unknown, lodestone.ReasonNoAnswer, err)
 	}

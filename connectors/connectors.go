@@ -25,6 +25,7 @@ package connectors
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -108,9 +109,22 @@ type Kind struct {
 	Secrets    []string              // the secret settings it cannot do without
 	Keys       []string              // its other own settings, held in [Settings.Extra]
 	Operations []lodestone.Operation // what rules may call; Name is the bare operation
+	Endpoints  []Endpoint            // the whole catalogue; needs a connector that is a [Cataloguer]
 	Check      bool                  // as [Capabilities.Check]; without it `suppression: local-only` must be said
 	// Open makes the connector. It makes no request. An error names the setting that is at fault.
 	Open func(Settings, *Transport) (Connector, error)
+}
+
+// RuleOperations are everything that a rule may name: the verbs, then the operations of the catalogue
+// that take nothing but texts, numbers and booleans and are not for people alone.
+func (k Kind) RuleOperations() []lodestone.Operation {
+	ops := slices.Clone(k.Operations)
+	for i := range k.Endpoints {
+		if op, ok := k.Endpoints[i].Operation(); ok {
+			ops = append(ops, op)
+		}
+	}
+	return ops
 }
 
 // Operation finds an operation by its bare name.

@@ -19,6 +19,10 @@ const maxDetail = 300
 
 const addressText = "<address>"
 
+// minSecret is the length from which a text is looked for as a secret. A shorter one is no secret that
+// a provider gave out, and taking it out of every message would leave none readable.
+const minSecret = 6
+
 // addressLike matches what may be an email address, percent-encoded ones included. It takes too
 // much rather than too little: a detail with a word masked for nothing is still a detail.
 var addressLike = regexp.MustCompile(`(?i)[^\s"'<>(),;:\[\]{}=&?/\\|]+(?:@|%40|\\u0040|&#64;)[^\s"'<>(),;:\[\]{}=&?/\\|]+`)
@@ -31,7 +35,7 @@ type mask struct{ secrets []string } // longest first
 func newMask(secrets map[string]Secret) mask {
 	var forms []string
 	add := func(s string) {
-		if s != "" {
+		if len(s) >= minSecret {
 			forms = append(forms, s, url.QueryEscape(s), url.PathEscape(s),
 				base64.StdEncoding.EncodeToString([]byte(s)), base64.URLEncoding.EncodeToString([]byte(s)))
 		}
@@ -39,6 +43,9 @@ func newMask(secrets map[string]Secret) mask {
 	for _, a := range secrets {
 		add(a.Reveal())
 		for _, b := range secrets {
+			if len(a)+len(b) < minSecret {
+				continue
+			}
 			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(a.Reveal()+":"+b.Reveal())))
 		}
 	}
@@ -52,17 +59,20 @@ type hidden struct{ text, as string }
 // text makes outside text fit to be shown: one line, no secrets, no addresses, nothing of also, not
 // long.
 func (m mask) text(s string, also ...hidden) string {
-	// What is cut off cannot be recognised any more, so cut far behind what is kept.
-	if len(s) > 16*maxDetail {
-		s = s[:16*maxDetail]
+	if s == "" {
+		return "" // most answers say nothing, and this is called for every one
 	}
+	// Cut only at the end: half of a secret is not recognised any more.
 	for _, secret := range m.secrets {
 		s = strings.ReplaceAll(s, secret, secretText)
 	}
 	for _, h := range also {
 		s = replaceFold(s, h.text, h.as)
 	}
-	s = addressLike.ReplaceAllString(strings.ToValidUTF8(s, "�"), addressText)
+	s = strings.ToValidUTF8(s, "�")
+	if strings.ContainsAny(s, "@%\\&") { // what an address cannot do without, in any of its spellings
+		s = addressLike.ReplaceAllString(s, addressText)
+	}
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
 	if r := []rune(s); len(r) > maxDetail {
 		s = string(r[:maxDetail-1]) + "…"
@@ -122,7 +132,26 @@ func credentials(h http.Header) []hidden {
 
 // replaceFold is strings.ReplaceAll without regard to the case of ASCII letters.
 func replaceFold(s, old, with string) string {
-	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(old)).ReplaceAllString(s, with)
+	if old == "" || len(s) < len(old) {
+		return s
+	}
+	var b strings.Builder
+	from := 0
+	for i := 0; i+len(old) <= len(s); {
+		if !strings.EqualFold(s[i:i+len(old)], old) {
+			i++
+			continue
+		}
+		b.WriteString(s[from:i])
+		b.WriteString(with)
+		i += len(old)
+		from = i
+	}
+	if from == 0 {
+		return s
+	}
+	b.WriteString(s[from:])
+	return b.String()
 }
 
 // Words finds what a provider says in the body of an error: the text under message, Message, error,

@@ -32,7 +32,7 @@ func (Secret) String() string { return secretText }
 // GoString implements fmt.GoStringer.
 func (Secret) GoString() string { return secretText }
 
-// MarshalText covers JSON, YAML, XML and map keys.
+// MarshalText covers JSON, YAML and XML.
 func (Secret) MarshalText() ([]byte, error) { return []byte(secretText), nil }
 
 // LogValue implements slog.LogValuer.

@@ -62,7 +62,7 @@ func (t *Transport) BaseURL() string { return t.settings.BaseURL }
 // Act sends a request that changes something, at most once. The error is a [*Fault]; the answer is
 // filled in as far as one came, also beside an error.
 func (t *Transport) Act(ctx context.Context, c Call) (Answer, error) {
-	answer, o := t.send(ctx, c, true)
+	answer, o := t.send(ctx, c, true, t.settings.Timeout)
 	t.judge(o)
 	return answer, o.err()
 }
@@ -71,11 +71,12 @@ func (t *Transport) Act(ctx context.Context, c Call) (Answer, error) {
 // the network or the server fails, within ctx and the account's timeout. The error is a [*Fault]; the
 // answer is filled in as far as one came, also beside an error.
 func (t *Transport) Read(ctx context.Context, c Call) (Answer, error) {
-	deadline := time.Now().Add(t.settings.Timeout)
+	left := t.settings.Timeout // waiting for the rate takes nothing from it
 	for try := 1; ; try++ {
-		answer, o := t.send(ctx, c, false)
+		answer, o := t.send(ctx, c, false, left)
 		pause := time.Duration(rand.Int64N(int64(readPause << (try - 1))))
-		if !o.repeatable || try == readTries || time.Now().Add(pause).After(deadline) || !wait(ctx, pause) {
+		left -= o.took + pause
+		if !o.repeatable || try == readTries || left <= 0 || !wait(ctx, pause) {
 			t.judge(o)
 			return answer, o.err()
 		}
@@ -99,6 +100,7 @@ type outcome struct {
 	fault      *Fault // nil: it succeeded
 	blame      blame
 	repeatable bool // a read that may do better at once
+	took       time.Duration
 }
 
 func (o outcome) err() error {
@@ -210,8 +212,8 @@ func (t *Transport) waited(operation string, act bool, err error) *Fault {
 	return f
 }
 
-// send makes one request.
-func (t *Transport) send(ctx context.Context, c Call, act bool) (Answer, outcome) {
+// send makes one request, which may take as long as limit.
+func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Duration) (Answer, outcome) {
 	leave, f := t.enter(ctx, c.Operation, act)
 	if f != nil {
 		return Answer{}, outcome{fault: f}
@@ -219,7 +221,7 @@ func (t *Transport) send(ctx context.Context, c Call, act bool) (Answer, outcome
 	defer leave()
 
 	ev := &evidence{once: act}
-	bound, cancel := context.WithTimeout(ctx, t.settings.Timeout)
+	bound, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	req, err := t.prepare(ev.trace(bound), c.Request, act)
 	start := time.Now()
@@ -239,7 +241,8 @@ func (t *Transport) send(ctx context.Context, c Call, act bool) (Answer, outcome
 	if o.fault != nil {
 		class = o.fault.Class
 	}
-	t.metrics.observe(c.Operation, class, time.Since(start))
+	o.took = time.Since(start)
+	t.metrics.observe(c.Operation, class, o.took)
 	return answer, o
 }
 

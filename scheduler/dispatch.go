@@ -233,7 +233,8 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage
 // scheduler stops, at most its timeout.
 func (l *lane) perform(ctx context.Context, email lodestone.Email, act connectors.Act, attempt, delays int) error {
 	a := l.s.accounts[l.name]
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Timeout)
+	// The account bounds the request itself; what is added here is for waiting for its rate.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Timeout+rateWait)
 	// A stop lets the call go on, but not for longer than the process has left to end in.
 	stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
 	start := time.Now()
@@ -253,6 +254,10 @@ func (l *lane) perform(ctx context.Context, email lodestone.Email, act connector
 	}
 	return l.record(ctx, email, m)
 }
+
+// rateWait is how long a touchpoint whose intent is stored waits for its turn under the account's rate
+// before it is put back.
+const rateWait = 30 * time.Second
 
 // stopGrace is how long a call may go on after the scheduler was told to stop. The process has 15 s to
 // end in, and the outcome is still to be stored.

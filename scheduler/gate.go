@@ -202,6 +202,9 @@ func (s *Scheduler) remote(ctx context.Context, p *passage) {
 			case connectors.LockedOut:
 				reason = lodestone.ReasonProviderUnavailable
 			}
+			if f.Reason == lodestone.ReasonProviderUnavailable {
+				reason = f.Reason // the breaker opened since it was asked
+			}
 		}
 		check := lodestone.CheckProvider
 		if reason != lodestone.ReasonCheckFailed {

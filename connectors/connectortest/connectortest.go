@@ -48,7 +48,7 @@ type Act struct {
 // The accounts' timeouts: one that is never reached, and one for providers that do not answer.
 const (
 	patient   = 10 * time.Second
-	impatient = 100 * time.Millisecond
+	impatient = 400 * time.Millisecond // room for the connection on a busy machine
 )
 
 func patience(row string) time.Duration {

@@ -50,7 +50,7 @@ import (
 
 // status is left out of refer: setting it to qualified or approved can pay out rewards.
 //
-//go:generate go run ../internal/opgen -spec openapi.yaml -package referralrock -out operations_gen.go invite=createInviteFeedEntry refer=createReferral,-status
+//go:generate go run ../internal/opgen -spec openapi.yaml -package referralrock -out operations_gen.go -catalogue endpoints_gen.go invite=createInviteFeedEntry refer=createReferral,-status
 
 //go:embed openapi.yaml
 var specification []byte
@@ -83,6 +83,7 @@ func Kind() connectors.Kind {
 		BaseURL:    "https://api.referralrock.com",
 		Secrets:    []string{PublicKey, PrivateKey},
 		Operations: slices.Clone(operations),
+		Endpoints:  endpoints,
 		Check:      true,
 		Open:       open,
 	}
@@ -199,10 +200,19 @@ func (c *connector) sign(req *http.Request, err error) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.SetBasicAuth(c.user.Reveal(), c.password.Reveal())
+	c.Sign(req)
 	req.Header.Set("Accept", "application/json")
 	return req, nil
 }
+
+// Sign implements [connectors.Cataloguer].
+func (c *connector) Sign(req *http.Request) {
+	req.SetBasicAuth(c.user.Reveal(), c.password.Reveal())
+}
+
+// Given implements [connectors.Cataloguer]: the keys say whose account it is, and nothing else is
+// needed.
+func (*connector) Given() map[string]any { return nil }
 
 func (c *connector) invite(ctx context.Context, body map[string]any) (connectors.Receipt, error) {
 	entry, err := into[api.InviteFeedEntry](body)

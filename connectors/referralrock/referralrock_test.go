@@ -170,7 +170,7 @@ func TestActsThatCannotBeSent(t *testing.T) {
 		{"status can pay out and is no parameter", refer(map[string]any{"referralCode": "A", "status": "approved"}), "status"},
 		{"text for a number", refer(map[string]any{"referralCode": "A", "amount": "much"}), "amount"},
 		{"value of no type that JSON has here", refer(map[string]any{"referralCode": []string{"A"}}), "referralCode"},
-		{"unknown operation", connectors.Act{ID: "e1.x", Operation: "createReferral", Email: "ada@example.com"}, "no such operation"},
+		{"unknown operation", connectors.Act{ID: "e1.x", Operation: "explode", Email: "ada@example.com"}, "no such operation"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, p := serve(t, 200, added)

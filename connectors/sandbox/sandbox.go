@@ -85,6 +85,9 @@ type Violation struct {
 	Problem   string    `json:"problem"`
 }
 
+// rockContract is read once, since that takes tens of milliseconds and never changes.
+var rockContract = sync.OnceValue(func() *contract { return mustContract(referralrock.Specification()) })
+
 // Server is the sandbox. Make one with [New]; it is safe for concurrent use.
 type Server struct {
 	opts Options
@@ -111,7 +114,7 @@ func New(opts Options) *Server {
 	s := &Server{opts: opts, mux: http.NewServeMux(), cleared: make(chan struct{})}
 	s.settings = opts.Settings.withDefaults()
 	s.effects = map[EffectKey]int{}
-	s.rock = newRock(s, mustContract(referralrock.Specification()))
+	s.rock = newRock(s, rockContract())
 	s.mux.Handle("/referralrock/", http.StripPrefix("/referralrock", provider{s, "referralrock", s.rock}))
 	s.admin()
 	return s

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -28,6 +30,7 @@ type Store interface {
 	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)
 	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
 	Totals(ctx context.Context) ([]boltstore.Count, error)
+	Paused(ctx context.Context) (map[string]scheduler.Pause, error)
 	Copied() bool
 	Claim(ctx context.Context) error
 }
@@ -38,6 +41,8 @@ type Server struct {
 	Rulebook func() *sequencer.Rulebook // may return nil
 	// Committed is told of changes that the API made; nil when nobody needs to know.
 	Committed func(*sequencer.Change)
+	// Accounts are the connectors that can be called, by name.
+	Accounts map[string]*connectors.Account
 	// Worker reports whether a running worker answers.
 	Worker bool
 }
@@ -75,6 +80,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/suppressions", answer(s.suppress))
 	mux.HandleFunc("GET /api/v1/totals", answer(s.totals))
 	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
+	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
 	}))
@@ -124,7 +130,7 @@ func (s *Server) lead(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if p.Lead == nil && p.Suppression == nil && len(p.Attention) == 0 {
-		return nil, problem(http.StatusNotFound, "%s is not known: no submission with this address was accepted", email)
+		return nil, problem(http.StatusNotFound, "%s is not known: no submission with this address was accepted. Look at its spelling; `lodestone queue --attention` lists submissions that could not be used", email)
 	}
 	return Explain(email, p, s.Rulebook(), time.Now().UTC()), nil
 }
@@ -167,7 +173,7 @@ type QueueRow struct {
 	Sequence string                    `json:"sequence"`
 	Step     string                    `json:"step"`
 	State    lodestone.TouchpointState `json:"state"`
-	Reason   lodestone.Reason          `json:"reason,omitempty"`
+	Reason   lodestone.Reason          `json:"reason"` // why it waits; empty or planned when nothing happened yet
 	DueAt    time.Time                 `json:"due_at"`
 }
 
@@ -214,8 +220,27 @@ func (s *Server) queue(r *http.Request) (any, error) {
 
 // Attention is the answer of `queue --attention`.
 type Attention struct {
-	Items []lodestone.Attention `json:"items"`
-	Total int                   `json:"total"`
+	Items []Item `json:"items"`
+	Total int    `json:"total"` // shown or not
+}
+
+// Item is one thing that a human must look at; what it does not have is empty, not left out.
+type Item struct {
+	ID     string                  `json:"id"`
+	Kind   lodestone.AttentionKind `json:"kind"`
+	Reason lodestone.Reason        `json:"reason"`
+	Form   string                  `json:"form"`
+	Email  lodestone.Email         `json:"email"`
+	At     time.Time               `json:"at"`
+	Detail string                  `json:"detail"`
+}
+
+func items(list []lodestone.Attention) []Item {
+	out := make([]Item, 0, len(list))
+	for _, a := range list {
+		out = append(out, Item{ID: a.ID, Kind: a.Kind, Reason: a.Reason, Form: a.Form, Email: a.Email, At: a.At, Detail: a.Detail})
+	}
+	return out
 }
 
 func (s *Server) attention(r *http.Request) (any, error) {
@@ -223,13 +248,11 @@ func (s *Server) attention(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := Attention{Items: []lodestone.Attention{}}
-	items, total, err := s.Store.Attention(r.Context(), n)
+	list, total, err := s.Store.Attention(r.Context(), n)
 	if err != nil {
 		return nil, err
 	}
-	a.Items, a.Total = append(a.Items, items...), total
-	return a, nil
+	return Attention{Items: items(list), Total: total}, nil
 }
 
 // Suppressions is the answer of `suppress ls`.

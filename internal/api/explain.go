@@ -27,8 +27,8 @@ type Explanation struct {
 	Enrollment  *Enrollment            `json:"enrollment"`
 	Touchpoints []Touchpoint           `json:"touchpoints"`
 	Next        *Next                  `json:"next"`
-	Attention   []lodestone.Attention  `json:"attention,omitempty"`
-	History     []lodestone.Entry      `json:"history,omitempty"` // oldest first
+	Attention   []Item                 `json:"attention,omitempty"`
+	History     []lodestone.Entry      `json:"history,omitzero"` // oldest first; nil, and left out, of a hypothetical submission
 	Truncated   bool                   `json:"truncated,omitempty"`
 }
 
@@ -39,7 +39,7 @@ type Line struct {
 	Points   float64   `json:"points"`
 	Value    float64   `json:"value"`
 	At       time.Time `json:"at"`
-	HalfLife string    `json:"half_life,omitempty"`
+	HalfLife string    `json:"half_life"` // as rule files write it; empty: undiminished
 }
 
 // Enrollment is the active enrollment, else the one that ended last.
@@ -48,7 +48,7 @@ type Enrollment struct {
 	Sequence  string                    `json:"sequence"`
 	Version   string                    `json:"version"`
 	State     lodestone.EnrollmentState `json:"state"`
-	Reason    lodestone.Reason          `json:"reason,omitempty"`
+	Reason    lodestone.Reason          `json:"reason"` // why it ended; empty while active
 	StartedAt time.Time                 `json:"started_at,omitzero"`
 	EndedAt   time.Time                 `json:"ended_at,omitzero"`
 }
@@ -60,19 +60,29 @@ type Touchpoint struct {
 	Step      string                    `json:"step"`
 	Operation string                    `json:"operation"`
 	State     lodestone.TouchpointState `json:"state"`
-	Reason    lodestone.Reason          `json:"reason,omitempty"`
+	Reason    lodestone.Reason          `json:"reason"`
 	DueAt     time.Time                 `json:"due_at,omitzero"`
-	Verdicts  []lodestone.Verdict       `json:"verdicts"`
+	Verdicts  []Verdict                 `json:"verdicts"`
 	Attempts  []Attempt                 `json:"attempts"`
 	Detail    string                    `json:"detail,omitempty"`
 }
 
-// Attempt is one try at a touchpoint or one look-up of it.
+// Verdict is the answer of one check of the gate; what it does not say is empty, not left out.
+type Verdict struct {
+	Check    lodestone.Check  `json:"check"`
+	OK       bool             `json:"ok"`
+	Reason   lodestone.Reason `json:"reason"`
+	Evidence string           `json:"evidence"`
+}
+
+// Attempt is one try at a touchpoint, from its intent to its outcome, or one look-up of that outcome
+// at the provider.
 type Attempt struct {
-	At        time.Time                 `json:"at"`
+	At        time.Time                 `json:"at"` // of the intent, or of the look-up's answer
 	Number    int                       `json:"number"`
-	State     lodestone.TouchpointState `json:"state"`
-	Reason    lodestone.Reason          `json:"reason,omitempty"`
+	Lookup    bool                      `json:"lookup,omitempty"`
+	State     lodestone.TouchpointState `json:"state"` // that it led to; intended while the call is out
+	Reason    lodestone.Reason          `json:"reason"`
 	Status    int                       `json:"status,omitempty"`
 	Detail    string                    `json:"detail,omitempty"`
 	Reference string                    `json:"reference,omitempty"`
@@ -83,7 +93,8 @@ type Attempt struct {
 type Next struct {
 	Step    string           `json:"step"`
 	At      time.Time        `json:"at"`
-	AtLocal string           `json:"at_local"` // in the lead's zone, RFC 3339 with its name
+	AtLocal string           `json:"at_local"` // the same moment in the lead's zone, RFC 3339
+	Zone    string           `json:"zone"`     // of at_local; UTC when the lead's is not known
 	Reason  lodestone.Reason `json:"reason,omitempty"`
 }
 
@@ -91,14 +102,14 @@ type Next struct {
 // rules that are in force; without any it is the one of the last decision.
 func Explain(email lodestone.Email, p boltstore.Person, book *sequencer.Rulebook, now time.Time) Explanation {
 	x := Explanation{
-		Email: email, Known: p.Lead != nil, Suppression: p.Suppression, Attention: p.Attention, Truncated: p.More,
-		Ledger: []Line{}, Candidates: []lodestone.Candidate{}, Touchpoints: []Touchpoint{},
+		Email: email, Known: p.Lead != nil, Suppression: p.Suppression, Attention: items(p.Attention), Truncated: p.More,
+		Ledger: []Line{}, Candidates: []lodestone.Candidate{}, Touchpoints: []Touchpoint{}, History: []lodestone.Entry{},
 	}
 	if p.Lead == nil {
 		return x
 	}
 	x.describe(p.Lead, book, now)
-	x.History = slices.Clone(p.History)
+	x.History = append(x.History, p.History...)
 	slices.Reverse(x.History)
 	for i := range x.History {
 		x.fold(&x.History[i])
@@ -145,28 +156,60 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, Reason: n.Reason, StartedAt: started, EndedAt: e.At}
 		}
 	}
-	for _, n := range e.Touchpoints {
-		i := slices.IndexFunc(x.Touchpoints, func(t Touchpoint) bool { return t.ID == n.ID })
-		if i < 0 {
-			i = len(x.Touchpoints)
-			x.Touchpoints = append(x.Touchpoints, Touchpoint{ID: n.ID, Sequence: n.Sequence, Step: n.Step, Verdicts: []lodestone.Verdict{}, Attempts: []Attempt{}})
-		}
-		t := &x.Touchpoints[i]
-		t.State, t.Reason, t.Operation, t.Detail = n.State, n.Reason, cmp.Or(n.Operation, t.Operation), n.Detail
-		if !n.DueAt.IsZero() {
-			t.DueAt = n.DueAt
-		}
-		if n.Verdicts != nil {
-			t.Verdicts = n.Verdicts
-		}
-		if n.Reason == lodestone.ReasonPlanned || n.Verdicts != nil && n.State != lodestone.TouchpointIntended {
-			continue // planned, or stopped by the gate: no attempt
-		}
-		t.Attempts = append(t.Attempts, Attempt{
-			At: e.At, Number: n.Attempt, State: n.State, Reason: n.Reason, Status: n.Status,
-			Detail: n.Detail, Reference: n.Reference, TookMS: n.Took.Milliseconds(),
-		})
+	for i := range e.Touchpoints {
+		x.foldTouchpoint(&e.Touchpoints[i], e.At)
 	}
+}
+
+// foldTouchpoint takes one change of a touchpoint into the picture. An intent and the outcome that
+// follows it are one attempt; what follows an unknown outcome is a look-up. What the gate stopped, and
+// what ended with its enrollment, was no attempt.
+func (x *Explanation) foldTouchpoint(n *lodestone.TouchpointEntry, at time.Time) {
+	t := x.touchpoint(n.ID, n.Sequence, n.Step)
+	was := t.State
+	t.State, t.Reason, t.Operation, t.Detail = n.State, n.Reason, cmp.Or(n.Operation, t.Operation), n.Detail
+	if !n.DueAt.IsZero() {
+		t.DueAt = n.DueAt
+	}
+	if n.Verdicts != nil {
+		t.Verdicts = verdicts(n.Verdicts)
+	}
+	a := Attempt{
+		At: at, Number: n.Attempt, State: n.State, Reason: n.Reason, Status: n.Status,
+		Detail: n.Detail, Reference: n.Reference, TookMS: n.Took.Milliseconds(),
+	}
+	last := len(t.Attempts) - 1
+	switch {
+	case n.State == lodestone.TouchpointIntended:
+		t.Attempts = append(t.Attempts, a)
+	case was == lodestone.TouchpointIntended && last >= 0:
+		a.At, a.Number = t.Attempts[last].At, t.Attempts[last].Number
+		t.Attempts[last] = a
+	case was == lodestone.TouchpointUnknown || was == lodestone.TouchpointHeld:
+		a.Lookup = was == lodestone.TouchpointUnknown
+		if last >= 0 {
+			a.Number = t.Attempts[last].Number
+		}
+		t.Attempts = append(t.Attempts, a)
+	}
+}
+
+// touchpoint returns the touchpoint of that id, added when it is new.
+func (x *Explanation) touchpoint(id, sequence, step string) *Touchpoint {
+	i := slices.IndexFunc(x.Touchpoints, func(t Touchpoint) bool { return t.ID == id })
+	if i < 0 {
+		i = len(x.Touchpoints)
+		x.Touchpoints = append(x.Touchpoints, Touchpoint{ID: id, Sequence: sequence, Step: step, Verdicts: []Verdict{}, Attempts: []Attempt{}})
+	}
+	return &x.Touchpoints[i]
+}
+
+func verdicts(list []lodestone.Verdict) []Verdict {
+	out := make([]Verdict, 0, len(list))
+	for _, v := range list {
+		out = append(out, Verdict(v))
+	}
+	return out
 }
 
 // current overlays what the lead's record says of its pending touchpoint.
@@ -180,14 +223,12 @@ func (x *Explanation) current(l *lodestone.Lead) {
 	if t == nil {
 		return
 	}
-	i := slices.IndexFunc(x.Touchpoints, func(o Touchpoint) bool { return o.ID == t.ID })
-	if i < 0 {
-		i = len(x.Touchpoints)
-		x.Touchpoints = append(x.Touchpoints, Touchpoint{ID: t.ID, Sequence: e.Sequence, Step: t.Step, Operation: t.Connector + "." + t.Operation, Verdicts: []lodestone.Verdict{}, Attempts: []Attempt{}})
-	}
-	x.Touchpoints[i].State, x.Touchpoints[i].Reason, x.Touchpoints[i].DueAt = t.State, t.Reason, t.DueAt
+	shown := x.touchpoint(t.ID, e.Sequence, t.Step)
+	shown.Operation = t.Connector + "." + t.Operation
+	shown.State, shown.Reason, shown.DueAt = t.State, t.Reason, t.DueAt
 	if t.State == lodestone.TouchpointScheduled {
-		x.Next = &Next{Step: t.Step, At: t.DueAt, AtLocal: localTime(t.DueAt, l.Zone), Reason: t.Reason}
+		zone := sequencer.Location(l.Zone)
+		x.Next = &Next{Step: t.Step, At: t.DueAt, AtLocal: t.DueAt.In(zone).Format(time.RFC3339), Zone: zone.String(), Reason: t.Reason}
 	}
 }
 
@@ -204,11 +245,6 @@ func Hypothetical(c sequencer.Change, book *sequencer.Rulebook, at time.Time) Ex
 	}
 	x.current(c.Lead)
 	return x
-}
-
-func localTime(t time.Time, zone string) string {
-	loc := sequencer.Location(zone)
-	return t.In(loc).Format(time.RFC3339) + " " + loc.String()
 }
 
 // FormatDuration writes a duration as rule files do: 90s, 10m, 2h, 3d, 2w.

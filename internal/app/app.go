@@ -174,7 +174,7 @@ func (w *Worker) schedulerAccounts() map[string]scheduler.Account {
 	for name, a := range w.accounts {
 		s := a.Settings()
 		ops := map[string]lodestone.Operation{}
-		for _, op := range a.Kind().Operations {
+		for _, op := range a.Kind().RuleOperations() {
 			ops[op.Name] = op
 		}
 		accounts[name] = scheduler.Account{
@@ -229,7 +229,7 @@ func (w *Worker) Rulebook() *sequencer.Rulebook { return w.book.Load() }
 func (w *Worker) Client() *api.Client { return api.Direct(w.api().Handler()) }
 
 func (w *Worker) api() *api.Server {
-	return &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Worker: true}
+	return &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Worker: true}
 }
 
 // Run works until ctx is done or a part must not go on, then stops: intake first, then the calls in

@@ -3,6 +3,8 @@
 //
 //	opgen -spec openapi.yaml -package referralrock -out operations_gen.go invite=createInviteFeedEntry refer=createReferral,-status
 //
+// With -catalogue it also writes the whole catalogue: an endpoint for each operation.
+//
 // Each argument is the operation's name, an equals sign and its operationId (both at once when they
 // are the same), then the fields to leave out, each with a minus sign. An operation must be flat: its
 // query, path and body hold texts, numbers and booleans only. `email` is never required, because it
@@ -26,18 +28,19 @@ import (
 )
 
 func main() {
-	var spec, pkg, out string
+	var spec, pkg, out, all string
 	flag.StringVar(&spec, "spec", "openapi.yaml", "the description to read")
 	flag.StringVar(&pkg, "package", "", "name of the package to write")
 	flag.StringVar(&out, "out", "operations_gen.go", "the file to write")
+	flag.StringVar(&all, "catalogue", "", "a file for the endpoints of every operation")
 	flag.Parse()
-	if err := run(spec, pkg, out, flag.Args()); err != nil {
+	if err := run(spec, pkg, out, all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "opgen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(spec, pkg, out string, wanted []string) error {
+func run(spec, pkg, out, all string, wanted []string) error {
 	if pkg == "" || len(wanted) == 0 {
 		return errors.New("-package and at least one operation are needed")
 	}
@@ -57,7 +60,17 @@ func run(spec, pkg, out string, wanted []string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, src, 0o644)
+	if err := os.WriteFile(out, src, 0o644); err != nil || all == "" {
+		return err
+	}
+	list, err := catalogue(doc)
+	if err != nil {
+		return err
+	}
+	if src, err = catalogueSource(spec, pkg, list); err != nil {
+		return err
+	}
+	return os.WriteFile(all, src, 0o644)
 }
 
 // operation finds and flattens what an argument names.
@@ -176,7 +189,7 @@ var (
 		lodestone.FieldNumber: "FieldNumber", lodestone.FieldBoolean: "FieldBoolean",
 	}
 	effectNames = map[lodestone.Effect]string{
-		lodestone.EffectRead: "EffectRead", lodestone.EffectWrite: "EffectWrite", lodestone.EffectDestroy: "EffectDestroy",
+		lodestone.EffectRead: "EffectRead", lodestone.EffectWrite: "EffectWrite", lodestone.EffectDestroy: "EffectDestroy", lodestone.EffectPay: "EffectPay",
 	}
 )
 

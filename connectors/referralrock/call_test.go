@@ -1,0 +1,126 @@
+package referralrock_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/referralrock"
+	"github.com/lodestonehq/lodestone/connectors/sandbox"
+)
+
+func sandboxed(t *testing.T) (*connectors.Account, *sandbox.Server) {
+	t.Helper()
+	box := sandbox.New(sandbox.Options{})
+	server := httptest.NewServer(box.Handler())
+	t.Cleanup(server.Close)
+	a, err := connectors.Open(referralrock.Kind(), connectors.Settings{
+		BaseURL: server.URL + "/referralrock", Rate: 1000,
+		Secrets: map[string]connectors.Secret{"public_key": "a", "private_key": "b"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, box
+}
+
+func TestCallNamesEveryWrongArgument(t *testing.T) {
+	a, box := sandboxed(t)
+	for _, tc := range []struct {
+		operation string
+		arguments map[string]any
+		want      []string
+	}{
+		{"createReferral", map[string]any{"firstName": "Ada"}, []string{"referralCode is required"}},
+		{"createReferral", map[string]any{"referralCode": "X", "refferalCode": "Y"}, []string{`no argument "refferalCode"`}},
+		{"createInviteFeedEntry", map[string]any{"firstName": 7.0, "email": "not an address"}, []string{"firstName", "email"}},
+		{"createMemberAccessUrls", map[string]any{"emailAddress": "ada@example.com", "referralCode": "2"}, []string{"exactly one"}},
+		{"getPayout", nil, []string{"id is required"}},
+		{"getPayout", map[string]any{"id": ".."}, []string{"id cannot be"}},
+	} {
+		_, err := a.Call(t.Context(), tc.operation, tc.arguments)
+		var wrong *connectors.ArgumentError
+		if !errors.As(err, &wrong) {
+			t.Errorf("%s(%v) = %v, want an ArgumentError", tc.operation, tc.arguments, err)
+			continue
+		}
+		for _, w := range tc.want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s(%v) = %q, want it to name %q", tc.operation, tc.arguments, err, w)
+			}
+		}
+	}
+	if n := len(box.Received()); n != 0 {
+		t.Errorf("%d requests were sent with wrong arguments", n)
+	}
+	if _, err := a.Call(t.Context(), "explode", nil); !errors.Is(err, connectors.ErrNoOperation) {
+		t.Errorf("Call(explode) = %v, want ErrNoOperation", err)
+	}
+}
+
+// Every operation's example request of the specification builds, and its schema accepts it.
+func TestRequestsOfTheExamplesAreAccepted(t *testing.T) {
+	a, _ := sandboxed(t)
+	files, err := filepath.Glob("testdata/requests/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal("there are no examples", err)
+	}
+	for _, f := range files {
+		name, _, _ := strings.Cut(filepath.Base(f), ".")
+		e, err := a.Endpoint(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body any
+		if err := json.Unmarshal(data, &body); err != nil {
+			t.Fatal(err)
+		}
+		arguments, _ := body.(map[string]any)
+		switch e.Body {
+		case connectors.ListBody:
+			arguments = map[string]any{connectors.ItemsArgument: body}
+		case connectors.TextBody:
+			arguments = map[string]any{connectors.TextArgument: body}
+		}
+		req, _, err := a.Request(context.Background(), name, arguments)
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+			continue
+		}
+		var sent any
+		if err := json.NewDecoder(req.Body).Decode(&sent); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+		want, _ := json.Marshal(body)
+		got, _ := json.Marshal(sent)
+		if string(got) != string(want) {
+			t.Errorf("%s: sent %s, want %s", f, got, want)
+		}
+	}
+}
+
+func TestCatalogueCoversEveryToolOfTheProvider(t *testing.T) {
+	k := referralrock.Kind()
+	if n := len(k.Endpoints); n != 33 {
+		t.Errorf("%d operations, want 33", n)
+	}
+	for _, e := range k.Endpoints {
+		if e.Title == "" || e.Summary == "" || e.Effect == "" {
+			t.Errorf("%s: title %q, summary %q, effect %q", e.Name, e.Title, e.Summary, e.Effect)
+		}
+		if strings.Contains(e.Summary, "deprecated") != (e.Deprecated != "") {
+			t.Errorf("%s: deprecated is %q", e.Name, e.Deprecated)
+		}
+	}
+}
