@@ -85,7 +85,7 @@ func (c *cli) logger(cfg settings) *slog.Logger {
 func (s settings) rulesOptions() rules.Options {
 	ops := map[string]lodestone.Operation{}
 	add := func(account string, k connectors.Kind) {
-		for _, op := range k.Operations {
+		for _, op := range k.RuleOperations() {
 			op.Name = account + "." + op.Name
 			ops[op.Name] = op
 		}
@@ -175,6 +175,10 @@ func open(a config.Connector, reg prometheus.Registerer, log *slog.Logger) (*con
 	if err != nil {
 		return nil, err
 	}
+	return connectors.Open(kind, accountSettings(a, secrets), connectors.WithRegisterer(reg), connectors.WithLogger(log))
+}
+
+func accountSettings(a config.Connector, secrets map[string]string) connectors.Settings {
 	st := connectors.Settings{
 		Name: a.Name, BaseURL: a.BaseURL, Rate: a.Rate, Concurrency: a.Concurrency, Timeout: a.Timeout, Attempts: a.Attempts,
 		Settle: a.Settle, Suppression: a.Suppression, OnUnknown: a.OnUnknown, Insecure: a.Insecure,
@@ -183,5 +187,5 @@ func open(a config.Connector, reg prometheus.Registerer, log *slog.Logger) (*con
 	for k, v := range secrets {
 		st.Secrets[k] = connectors.Secret(v)
 	}
-	return connectors.Open(kind, st, connectors.WithRegisterer(reg), connectors.WithLogger(log))
+	return st
 }

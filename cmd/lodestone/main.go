@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lodestonehq/lodestone/internal/config"
 )
@@ -91,49 +92,109 @@ func (c *cli) root() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q%s; see lodestone --help", args[0], suggestion(cmd, args[0]))
+				return usagef("unknown command %q%s", args[0], suggestion(cmd, args[0]))
 			}
 			return cmd.Help()
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%w; see %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCmd())
 	f := root.PersistentFlags()
 	f.StringVar(&c.flags.config, "config", "", "configuration file (default lodestone.yaml when there is one)")
 	f.StringVar(&c.flags.data, "data", "", "data directory (default ./data)")
 	f.StringVar(&c.flags.rules, "rules", "", "directory of rule files (default ./rules)")
-	f.StringVar(&c.flags.natsURL, "nats-url", "", "an external NATS server; none: the embedded one")
-	f.StringVar(&c.flags.natsListen, "nats-listen", "", `where the embedded NATS server listens; "none": in this process only`)
-	f.StringVar(&c.flags.httpListen, "http-listen", "", "where health, readiness and metrics are served")
+	f.StringVar(&c.flags.natsURL, "nats-url", "", "an external NATS server (default: the one inside)")
+	f.StringVar(&c.flags.natsListen, "nats-listen", "", `where the NATS server inside listens (default 127.0.0.1:4222); "none": nowhere`)
+	f.StringVar(&c.flags.httpListen, "http-listen", "", `where health, readiness and metrics are served (default 127.0.0.1:8080); "none": nowhere`)
 	f.StringVar(&c.flags.logLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&c.flags.logFormat, "log-format", "", "text or json (default text)")
 	f.BoolVar(&c.flags.json, "json", false, "print data as JSON")
 	for _, add := range []func() *cobra.Command{
 		c.demoCmd, c.runCmd, c.submitCmd, c.checkCmd, c.scoreCmd, c.explainCmd, c.queueCmd,
-		c.suppressCmd, c.claimCmd, c.sandboxCmd, c.schemaCmd, c.versionCmd,
+		c.suppressCmd, c.claimCmd, c.operationsCmd, c.callCmd, c.sandboxCmd, c.schemaCmd, c.versionCmd,
 	} {
 		root.AddCommand(add())
 	}
+	root.InitDefaultCompletionCmd()
+	completions(root)
 	return root
 }
 
-// suggestion names the commands that look like what was typed.
-func suggestion(cmd *cobra.Command, typed string) string {
-	cmd.SuggestionsMinimumDistance = 2
-	if s := cmd.SuggestionsFor(typed); len(s) > 0 {
-		return fmt.Sprintf("; did you mean %s?", strings.Join(s, " or "))
+// completions hides cobra's own command for shells and gives each of its parts an example, as every
+// command has one.
+func completions(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Hidden, c.Example = true, "  source <(lodestone completion bash)"
+		for _, shell := range c.Commands() {
+			shell.Example = "  lodestone completion " + shell.Name()
+		}
 	}
-	return ""
 }
 
-// args makes cobra's checks of arguments usage errors that say how the command is used.
+// flagError says what is wrong with a flag, and which one was probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	see := "see " + cmd.CommandPath() + " --help"
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+		return usagef("%w%s", err, instead("--"+unknown.GetSpecifiedName(), known, see))
+	case errors.As(err, &value):
+		want := "a value"
+		switch value.GetFlag().Value.Type() {
+		case "int":
+			want = "a whole number"
+		case "duration":
+			want = "a time such as 20s or 5m"
+		case "bool":
+			want = "true or false"
+		}
+		return usagef("--%s is %q; give %s; %s", value.GetFlag().Name, value.GetValue(), want, see)
+	}
+	return usagef("%w; %s", err, see)
+}
+
+// suggestion names the command that was probably meant.
+func suggestion(cmd *cobra.Command, typed string) string {
+	var known []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			known = append(known, c.Name())
+		}
+	}
+	return instead(typed, known, cmd.CommandPath()+" --help lists them all")
+}
+
+// helpCmd is cobra's, with an exit code for a command that there is not.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "What a command does and how it is used", Example: "  lodestone help submit",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			about, rest, err := cmd.Root().Find(a)
+			if err != nil || len(rest) > 0 {
+				return usagef("unknown command %q%s", strings.Join(a, " "), suggestion(cmd.Root(), a[0]))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// args says how a command is used when it was given too much or too little.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
 		if err := check(cmd, a); err != nil {
-			return usagef("%w\nusage: %s", err, cmd.UseLine())
+			given := "nothing was given"
+			if len(a) > 0 {
+				given = fmt.Sprintf("%q was given", a)
+			}
+			return usagef("%s is not used like that: %s\nusage: %s\nsee %s --help", cmd.CommandPath(), given, cmd.UseLine(), cmd.CommandPath())
 		}
 		return nil
 	}
