@@ -1,6 +1,9 @@
 package lodestone
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Entry is one fact of the journal: everything that one change of one lead decided and did, with
 // its evidence. Entries of one lead are chained: Prev is the sequence number of the lead's entry
@@ -48,6 +51,7 @@ type RejectedEntry struct {
 	Form      string `json:"form,omitempty" msg:"f,omitempty"`
 	Reason    Reason `json:"reason" msg:"r"`
 	StreamSeq uint64 `json:"stream_seq,omitempty" msg:"q,omitempty"`
+	Signal    bool   `json:"signal,omitempty" msg:"g,omitempty"` // it was a signal, not a submission
 }
 
 // RuleFault names a rule, condition or template that failed at run time.
@@ -154,3 +158,6 @@ type Attention struct {
 	Header  map[string][]string `json:"-" msg:"h,omitempty"`
 	Data    []byte              `json:"-" msg:"b,omitempty"`
 }
+
+// IsSignal reports whether the item holds a signal that could not be used, rather than a submission.
+func (a *Attention) IsSignal() bool { return strings.HasPrefix(a.Subject, "lodestone.signals.") }

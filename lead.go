@@ -10,7 +10,8 @@ import (
 type Lead struct {
 	Email       Email                `msg:"e"`
 	FirstSeen   time.Time            `msg:"fs"`
-	Submissions int                  `msg:"n"` // accepted submissions, this one included while it is scored
+	LastAt      time.Time            `msg:"la"` // time of the latest submission
+	Submissions int                  `msg:"n"`  // accepted submissions, this one included while it is scored
 	Profile     map[string]any       `msg:"p,omitempty"`
 	Zone        string               `msg:"z,omitempty"` // IANA name; empty: unknown
 	Ledger      []Line               `msg:"l,omitempty"`

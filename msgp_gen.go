@@ -2173,55 +2173,55 @@ func (z FieldType) Msgsize() (s int) {
 func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(15)
-	var zb0001Mask uint16 /* 15 bits */
+	zb0001Len := uint32(16)
+	var zb0001Mask uint16 /* 16 bits */
 	_ = zb0001Mask
 	if z.Profile == nil {
 		zb0001Len--
-		zb0001Mask |= 0x8
+		zb0001Mask |= 0x10
 	}
 	if z.Zone == "" {
 		zb0001Len--
-		zb0001Mask |= 0x10
+		zb0001Mask |= 0x20
 	}
 	if z.Ledger == nil {
 		zb0001Len--
-		zb0001Mask |= 0x20
+		zb0001Mask |= 0x40
 	}
 	if z.Band == "" {
 		zb0001Len--
-		zb0001Mask |= 0x80
+		zb0001Mask |= 0x100
 	}
 	if z.Signals == nil {
 		zb0001Len--
-		zb0001Mask |= 0x100
+		zb0001Mask |= 0x200
 	}
 	if z.Consent == nil {
 		zb0001Len--
-		zb0001Mask |= 0x200
+		zb0001Mask |= 0x400
 	}
 	if z.Enrollments == nil {
 		zb0001Len--
-		zb0001Mask |= 0x400
+		zb0001Mask |= 0x800
 	}
 	if z.Past == nil {
 		zb0001Len--
-		zb0001Mask |= 0x800
+		zb0001Mask |= 0x1000
 	}
 	if z.Enrolled == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x1000
+		zb0001Mask |= 0x2000
 	}
 	if z.Recent == nil {
 		zb0001Len--
-		zb0001Mask |= 0x2000
+		zb0001Mask |= 0x4000
 	}
 	if z.Journal == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x4000
+		zb0001Mask |= 0x8000
 	}
 	// variable map header, size zb0001Len
-	o = append(o, 0x80|uint8(zb0001Len))
+	o = msgp.AppendMapHeader(o, zb0001Len)
 
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
@@ -2231,10 +2231,13 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "fs"
 		o = append(o, 0xa2, 0x66, 0x73)
 		o = msgp.AppendTimeExt(o, z.FirstSeen)
+		// string "la"
+		o = append(o, 0xa2, 0x6c, 0x61)
+		o = msgp.AppendTimeExt(o, z.LastAt)
 		// string "n"
 		o = append(o, 0xa1, 0x6e)
 		o = msgp.AppendInt(o, z.Submissions)
-		if (zb0001Mask & 0x8) == 0 { // if not omitted
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "p"
 			o = append(o, 0xa1, 0x70)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Profile)))
@@ -2247,12 +2250,12 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "z"
 			o = append(o, 0xa1, 0x7a)
 			o = msgp.AppendString(o, z.Zone)
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ledger)))
@@ -2267,12 +2270,12 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "s"
 		o = append(o, 0xa1, 0x73)
 		o = msgp.AppendInt(o, z.Score)
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendString(o, z.Band)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Signals)))
@@ -2281,7 +2284,7 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendTimeExt(o, za0005)
 			}
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "c"
 			o = append(o, 0xa1, 0x63)
 			if z.Consent == nil {
@@ -2320,7 +2323,7 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "en"
 			o = append(o, 0xa2, 0x65, 0x6e)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Enrollments)))
@@ -2332,7 +2335,7 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "pe"
 			o = append(o, 0xa2, 0x70, 0x65)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Past)))
@@ -2344,12 +2347,12 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "ec"
 			o = append(o, 0xa2, 0x65, 0x63)
 			o = msgp.AppendInt(o, z.Enrolled)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Recent)))
@@ -2363,7 +2366,7 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 				o = msgp.AppendInt32(o, z.Recent[za0008].Day)
 			}
 		}
-		if (zb0001Mask & 0x4000) == 0 { // if not omitted
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "j"
 			o = append(o, 0xa1, 0x6a)
 			o = msgp.AppendUint64(o, z.Journal)
@@ -2404,6 +2407,12 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.FirstSeen, bts, err = msgp.ReadTimeUTCBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "FirstSeen")
+				return
+			}
+		case "la":
+			z.LastAt, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "LastAt")
 				return
 			}
 		case "n":
@@ -2669,7 +2678,7 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Lead) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 3 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
+	s = 3 + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 3 + msgp.TimeSize + 3 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
 	if z.Profile != nil {
 		for za0001, za0002 := range z.Profile {
 			_ = za0002
@@ -2984,8 +2993,8 @@ func (z RecentID) Msgsize() (s int) {
 func (z *RejectedEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(4)
-	var zb0001Mask uint8 /* 4 bits */
+	zb0001Len := uint32(5)
+	var zb0001Mask uint8 /* 5 bits */
 	_ = zb0001Mask
 	if z.Form == "" {
 		zb0001Len--
@@ -2994,6 +3003,10 @@ func (z *RejectedEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.StreamSeq == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x8
+	}
+	if z.Signal == false {
+		zb0001Len--
+		zb0001Mask |= 0x10
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -3015,6 +3028,11 @@ func (z *RejectedEntry) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "q"
 			o = append(o, 0xa1, 0x71)
 			o = msgp.AppendUint64(o, z.StreamSeq)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "g"
+			o = append(o, 0xa1, 0x67)
+			o = msgp.AppendBool(o, z.Signal)
 		}
 	}
 	return
@@ -3066,6 +3084,12 @@ func (z *RejectedEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "StreamSeq")
 				return
 			}
+		case "g":
+			z.Signal, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Signal")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -3080,7 +3104,7 @@ func (z *RejectedEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *RejectedEntry) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.Uint64Size
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.Uint64Size + 2 + msgp.BoolSize
 	return
 }
 

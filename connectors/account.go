@@ -102,6 +102,13 @@ func (a *Account) Capabilities() Capabilities {
 	return c
 }
 
+// Reserve waits for the account's turn under its rate and returns a context that holds it: the first
+// act made with it does not wait for the rate again. The error is a [*Fault].
+func (a *Account) Reserve(ctx context.Context) (context.Context, error) { return a.t.reserve(ctx) }
+
+// maxReference bounds what is kept of the provider's id, in bytes.
+const maxReference = 300
+
 // Do performs an act. The error is a [*Fault].
 func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 	ctx = hide(ctx, act.Email, act.Parameters)
@@ -114,6 +121,7 @@ func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 		return Receipt{}, a.fault(ctx, act.Operation, Unknown, lodestone.ReasonNoAnswer, err)
 	}
 	r.Detail = a.t.mask.text(r.Detail, hiddenIn(ctx)...)
+	r.Reference = r.Reference[:min(len(r.Reference), maxReference)]
 	return r, nil
 }
 
@@ -140,6 +148,7 @@ func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
 		return Finding{}, a.fault(ctx, act.Operation, Failed, lodestone.ReasonCheckFailed, err)
 	}
 	f.Evidence = a.t.mask.text(f.Evidence, hiddenIn(ctx)...)
+	f.Reference = f.Reference[:min(len(f.Reference), maxReference)]
 	return f, nil
 }
 

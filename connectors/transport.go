@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -145,15 +146,39 @@ func (t *Transport) enter(ctx context.Context, operation string, act bool) (leav
 	case <-ctx.Done():
 		return nil, t.waited(operation, act, ctx.Err())
 	}
-	if err := t.rate.Wait(ctx); err != nil {
-		leave()
-		return nil, t.waited(operation, act, err)
+	if turn, held := ctx.Value(turnKey{}).(*turn); !act || !held || !turn.take() {
+		if err := t.rate.Wait(ctx); err != nil {
+			leave()
+			return nil, t.waited(operation, act, err)
+		}
 	}
 	if f := t.barred(ctx, operation); f != nil { // while we waited
 		leave()
 		return nil, f
 	}
 	return leave, nil
+}
+
+// turn is one request's worth of the rate, waited for in advance.
+type turn struct{ used atomic.Bool }
+
+func (t *turn) take() bool { return t.used.CompareAndSwap(false, true) }
+
+// turnKey marks a context that holds a turn.
+type turnKey struct{}
+
+// reserve waits for a turn.
+func (t *Transport) reserve(ctx context.Context) (context.Context, error) {
+	if f := t.barred(ctx, "reserve"); f != nil {
+		return ctx, f
+	}
+	if err := t.rate.Wait(ctx); err != nil {
+		return ctx, t.waited("reserve", true, err)
+	}
+	if f := t.barred(ctx, "reserve"); f != nil { // while we waited
+		return ctx, f
+	}
+	return context.WithValue(ctx, turnKey{}, new(turn)), nil
 }
 
 // barred is the fault of a call that must not be made now.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -98,6 +99,9 @@ func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, er
 	if ctx.Err() != nil {
 		return maxSleep, nil
 	}
+	if l.s.rulebook() == nil {
+		return time.Second, nil // what is due waits: nothing says what may be done
+	}
 	l.mu.Lock()
 	free := l.workers() - len(l.busy)
 	busy := maps.Clone(l.busy)
@@ -143,8 +147,15 @@ func (l *lane) dispatch(ctx context.Context, email lodestone.Email) {
 	}
 }
 
-func (l *lane) try(ctx context.Context, email lodestone.Email) error {
+func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	s := l.s
+	defer func() {
+		// A fault of ours with one lead must not end the work on all others. What was committed says
+		// where its touchpoint stands; an intent without an outcome is looked up at the next start.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a fault of lodestone's own with one lead: %v\n%s", p, debug.Stack())
+		}
+	}()
 	st, err := s.store.State(ctx, email)
 	if err != nil {
 		return err
@@ -158,8 +169,9 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) error {
 		return nil // it moved on since the queue was read
 	}
 	p := s.local(st, e, t, s.rulebook(), now)
+	ticket := ctx
 	if p.stop == nil {
-		s.remote(ctx, p)
+		ticket = s.remote(ctx, p)
 	}
 	if ctx.Err() != nil {
 		return nil // stopping: nothing was done, so it simply stays due
@@ -171,7 +183,7 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) error {
 	if err != nil || act.ID == "" {
 		return err
 	}
-	return l.perform(ctx, email, act, t.Attempts+1, t.Delays)
+	return l.perform(ctx, ticket, email, act, t.Attempts+1, t.Delays)
 }
 
 // due returns the lead's touchpoint of this lane that is due, nil when there is none.
@@ -231,10 +243,10 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage
 
 // perform makes the call and stores what came of it. A call that began is waited for also while the
 // scheduler stops, at most its timeout.
-func (l *lane) perform(ctx context.Context, email lodestone.Email, act connectors.Act, attempt, delays int) error {
+func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act connectors.Act, attempt, delays int) error {
 	a := l.s.accounts[l.name]
-	// The account bounds the request itself; what is added here is for waiting for its rate.
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Timeout+rateWait)
+	// The account bounds the request itself; what is added here is for waiting for a free place.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ticket), a.Timeout+placeWait)
 	// A stop lets the call go on, but not for longer than the process has left to end in.
 	stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
 	start := time.Now()
@@ -255,9 +267,9 @@ func (l *lane) perform(ctx context.Context, email lodestone.Email, act connector
 	return l.record(ctx, email, m)
 }
 
-// rateWait is how long a touchpoint whose intent is stored waits for its turn under the account's rate
-// before it is put back.
-const rateWait = 30 * time.Second
+// placeWait is how long a touchpoint whose intent is stored waits for one of the account's places when
+// commands hold them all.
+const placeWait = 5 * time.Second
 
 // stopGrace is how long a call may go on after the scheduler was told to stop. The process has 15 s to
 // end in, and the outcome is still to be stored.

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ func (l *lane) settle(ctx context.Context) {
 // lookups looks up open touchpoints as their time comes, until ctx is done.
 func (l *lane) lookups(ctx context.Context) {
 	if _, ok := l.s.accounts[l.name]; !ok {
+		l.orphaned(ctx)
 		return
 	}
 	timer := time.NewTimer(0)
@@ -70,6 +72,25 @@ func (l *lane) lookups(ctx context.Context) {
 		timer.Reset(wait)
 	}
 }
+
+// orphaned asks for a human where an outcome is open at a connector that has no settings any more:
+// nobody can look it up.
+func (l *lane) orphaned(ctx context.Context) {
+	l.mu.Lock()
+	open := maps.Clone(l.open)
+	l.mu.Unlock()
+	for id, o := range open {
+		if err := l.s.move(ctx, o.email, sequencer.Moved{
+			Touchpoint: id, From: lodestone.TouchpointUnknown, To: lodestone.TouchpointUnknown, Reason: lodestone.ReasonNoLookup,
+			Alert: true, Detail: "its outcome is not known, and connectors." + l.name + " has no settings to look it up with",
+		}); err != nil {
+			l.s.log.ErrorContext(ctx, "cannot ask for a human", "touchpoint", id, "error", err)
+		}
+	}
+}
+
+// alertAfter is how many look-ups may fail before a human is told. They go on all the same.
+const alertAfter = 5
 
 // each looks up what is to be looked up by now, a few at a time.
 func (l *lane) each(ctx context.Context, now time.Time) {
@@ -101,11 +122,16 @@ func (l *lane) each(ctx context.Context, now time.Time) {
 
 // lookUp asks the provider once whether a touchpoint's act happened, and records what that means.
 func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
+	l.mu.Lock()
+	was := l.open[id]
+	l.mu.Unlock()
 	again, err := l.settleOne(ctx, id, email)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
+	case l.open[id] != was:
+		// It was settled, sent again, and is unknown anew: what stands there is for the new attempt.
 	case err != nil:
 		l.s.log.ErrorContext(ctx, "cannot settle an unknown outcome; trying again", "touchpoint", id, "error", err)
 		l.open[id] = lookup{email, time.Now().Add(l.s.backoff(4, 0))}
@@ -150,6 +176,7 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 			at = time.Now().Add(s.backoff(t.Lookups, 0))
 		}
 		m.To, m.Reason, m.DueAt, m.Detail = lodestone.TouchpointUnknown, reason, at, detail
+		m.Alert = settled && t.Lookups == alertAfter
 		return at, s.move(ctx, email, m)
 	}
 	switch {

@@ -38,6 +38,10 @@ type program = *scoring.Program
 // Provider is a connector's account as the scheduler uses it: behind its rate, concurrency and
 // breaker, which are the account's own.
 type Provider interface {
+	// Reserve waits for the account's rate and returns a context whose first act does not wait again,
+	// so that nothing comes between the last check of the gate and the call. The error is a fault of
+	// an account that cannot be used now.
+	Reserve(context.Context) (context.Context, error)
 	Do(context.Context, connectors.Act) (connectors.Receipt, error)
 	Unsubscribed(context.Context, lodestone.Email) (connectors.Subscription, error)
 	Find(context.Context, connectors.Act) (connectors.Finding, error)

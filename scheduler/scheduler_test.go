@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,14 @@ sequences:
     exit: signals.converted
     steps:
       - {name: invite, after: 1h, do: provider.invite, with: {firstName: there}}
+  other:
+    when: fields.kind == "other"
+    steps:
+      - {name: invite, do: provider.invite, with: {firstName: there, email: someone@else.example}}
+  same:
+    when: fields.kind == "same"
+    steps:
+      - {name: invite, do: provider.invite, with: {firstName: there, email: '${fields.email}'}}
   needy:
     when: fields.kind == "needy"
     steps:
@@ -51,7 +60,7 @@ sequences:
 `
 
 var operations = map[string]lodestone.Operation{
-	"invite": {Name: "invite", Parameters: []lodestone.Parameter{{Name: "firstName", Type: lodestone.FieldText, Required: true}}},
+	"invite": {Name: "invite", Parameters: []lodestone.Parameter{{Name: "firstName", Type: lodestone.FieldText, Required: true}, {Name: "email", Type: lodestone.FieldEmail}}},
 	"refer":  {Name: "refer", Parameters: []lodestone.Parameter{{Name: "referralCode", Type: lodestone.FieldText, Required: true}}},
 }
 
@@ -66,6 +75,7 @@ type provider struct {
 	unsubscribed func() (connectors.Subscription, error)
 	find         func(act connectors.Act, n int) (connectors.Finding, error)
 	blocked      func() (lodestone.Reason, time.Time, bool)
+	reserve      func()
 	acts, finds  int
 }
 
@@ -107,6 +117,13 @@ func (p *provider) Find(_ context.Context, act connectors.Act) (connectors.Findi
 	return p.find(act, n)
 }
 
+func (p *provider) Reserve(ctx context.Context) (context.Context, error) {
+	if p.reserve != nil {
+		p.reserve()
+	}
+	return ctx, nil
+}
+
 func (p *provider) Blocked() (lodestone.Reason, string, time.Time, bool) {
 	if p.blocked == nil {
 		return "", "", time.Time{}, false
@@ -121,7 +138,7 @@ type bench struct {
 	t     *testing.T
 	dir   string
 	store *boltstore.Store
-	book  *sequencer.Rulebook
+	book  atomic.Pointer[sequencer.Rulebook]
 	p     *provider
 	s     *scheduler.Scheduler
 	stop  func()
@@ -138,7 +155,8 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, dir: t.TempDir(), book: sequencer.NewRulebook(set), p: &provider{sent: map[string]int{}}}
+	b := &bench{t: t, dir: t.TempDir(), p: &provider{sent: map[string]int{}}}
+	b.book.Store(sequencer.NewRulebook(set))
 	b.acct = scheduler.Account{Provider: b.p, Concurrency: 4, Timeout: 10 * time.Second, Attempts: 3, Settle: 30 * time.Second, Operations: operations}
 	b.open()
 	return b
@@ -154,7 +172,7 @@ func (b *bench) open() {
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.s = scheduler.New(scheduler.Config{
-		Store: b.store, Rulebook: func() *sequencer.Rulebook { return b.book },
+		Store: b.store, Rulebook: b.book.Load,
 		Accounts: map[string]scheduler.Account{"provider": b.acct},
 	})
 	done := make(chan error, 1)
@@ -189,7 +207,7 @@ func (b *bench) plan(email lodestone.Email, ev sequencer.Event) {
 	b.t.Helper()
 	now := time.Now().UTC()
 	res, err := b.store.Commit(context.Background(), sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-		return sequencer.Plan(st.Lead, ev, b.book, now)
+		return sequencer.Plan(st.Lead, ev, b.book.Load(), now)
 	}}}})
 	if err != nil || res[0].Err != nil {
 		b.t.Fatal(err, res[0].Err)
@@ -403,12 +421,13 @@ func TestVerdictsAreStoredInOrder(t *testing.T) {
 
 // What becomes known while the provider is asked must still stop the act.
 func TestSuppressionDuringTheCheckStopsTheAct(t *testing.T) {
-	run(t, nil, func(b *bench) {
-		b.submit(ada, nil, nil)
+	run(t, func(b *bench) {
 		b.p.unsubscribed = func() (connectors.Subscription, error) {
 			b.plan(ada, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada, Source: "operator", At: time.Now()}})
 			return connectors.Subscription{Kind: "provider"}, nil
 		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
 		after(time.Hour)
 		b.want(ada, "invite scheduled planned", "invite skipped suppressed")
 		if b.p.acts != 0 {
@@ -636,7 +655,7 @@ func TestIdleSchedulerSleeps(t *testing.T) {
 		store := &countingStore{Store: b.store}
 		b.submit(ada, nil, nil)
 		ctx, cancel := context.WithCancel(context.Background())
-		s := scheduler.New(scheduler.Config{Store: store, Rulebook: func() *sequencer.Rulebook { return b.book }, Accounts: map[string]scheduler.Account{"provider": b.acct}})
+		s := scheduler.New(scheduler.Config{Store: store, Rulebook: b.book.Load, Accounts: map[string]scheduler.Account{"provider": b.acct}})
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		after(59 * time.Minute)
@@ -674,7 +693,7 @@ func TestLaneWithoutSettingsWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		ctx, cancel := context.WithCancel(context.Background())
-		s := scheduler.New(scheduler.Config{Store: b.store, Rulebook: func() *sequencer.Rulebook { return b.book }})
+		s := scheduler.New(scheduler.Config{Store: b.store, Rulebook: b.book.Load})
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		synctest.Wait()

@@ -1,11 +1,13 @@
 package sequencer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -37,6 +39,8 @@ type Config struct {
 	// put under attention. Both must be quick.
 	Committed func(*Change)
 	Rejected  func(lodestone.Attention)
+	// VerifyEvery is how often a quiet stream is asked whether it is still the same one. 0: 30 s.
+	VerifyEvery time.Duration
 	// AcceptStream takes a stream that is not the one that was applied so far from its beginning,
 	// instead of refusing it.
 	AcceptStream bool
@@ -45,8 +49,11 @@ type Config struct {
 // Intake applies one stream, in order, each message exactly once: the watermark is committed with
 // what it stands for, and nothing is ever applied before an earlier message.
 type Intake struct {
-	cfg  Config
-	mark Watermark
+	cfg    Config
+	mark   Watermark
+	caught chan struct{} // closed when everything that was in the stream at Open is applied
+	target uint64        // the last of it
+	once   sync.Once
 }
 
 // NewIntake makes an intake. It does nothing until Open and Run.
@@ -60,7 +67,7 @@ func NewIntake(cfg Config) *Intake {
 	if cfg.Rejected == nil {
 		cfg.Rejected = func(lodestone.Attention) {}
 	}
-	return &Intake{cfg: cfg}
+	return &Intake{cfg: cfg, caught: make(chan struct{})}
 }
 
 // Open reads the watermark and compares it with the stream. The error is a [*StreamError] when the
@@ -71,8 +78,17 @@ func (in *Intake) Open(ctx context.Context) error {
 		return err
 	}
 	in.mark = mark
-	return in.verify(ctx)
+	err = in.verify(ctx)
+	in.cfg.AcceptStream = false // said for this stream, not for whatever takes its place later
+	if err == nil && in.target <= in.mark.Seq {
+		in.once.Do(func() { close(in.caught) })
+	}
+	return err
 }
+
+// CaughtUp is closed when everything that was in the stream when it was opened is applied. What waits
+// there may be an opt-out, so nothing is sent before.
+func (in *Intake) CaughtUp() <-chan struct{} { return in.caught }
 
 // verify checks that the stream is the one that the watermark belongs to.
 func (in *Intake) verify(ctx context.Context) error {
@@ -82,6 +98,9 @@ func (in *Intake) verify(ctx context.Context) error {
 	}
 	info := stream.CachedInfo()
 	created, last := info.Created.UTC(), info.State.LastSeq
+	if in.target == 0 {
+		in.target = last
+	}
 	switch {
 	case in.mark.Created.IsZero():
 		in.mark.Created = created // the first time: everything in it is new
@@ -123,9 +142,8 @@ func (in *Intake) Run(ctx context.Context) error {
 	}
 }
 
-// verifyEvery is how often a quiet stream is asked whether it is still the same one. A stream that
-// was deleted and made again would otherwise be waited on for ever.
-const verifyEvery = 30 * time.Second
+// quietAfter is how long after the start a stream that delivers nothing counts as applied.
+const quietAfter = 5 * time.Second
 
 // read applies messages from an ordered consumer that begins after the watermark. Such a consumer
 // needs no acknowledgements, and it starts itself again when a message is missing.
@@ -161,8 +179,12 @@ func (in *Intake) read(ctx context.Context) error {
 		}
 	}()
 
-	check := time.NewTicker(verifyEvery)
+	// A stream that was deleted and made again would otherwise be waited on for ever.
+	check := time.NewTicker(cmp.Or(in.cfg.VerifyEvery, 30*time.Second))
 	defer check.Stop()
+	// The last messages of a stream may have been deleted, and then nothing comes that says so.
+	quiet := time.NewTimer(quietAfter)
+	defer quiet.Stop()
 	batch := make([]event.Message, 0, MaxBatch)
 	for {
 		select {
@@ -174,6 +196,10 @@ func (in *Intake) read(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			quiet.Reset(quietAfter)
+		case <-quiet.C:
+			in.once.Do(func() { close(in.caught) })
+			continue
 		case <-check.C:
 			if err := in.verify(ctx); err != nil {
 				return err
@@ -241,6 +267,9 @@ func (in *Intake) apply(ctx context.Context, messages []event.Message) error {
 			in.mark = b.Watermark
 			for i := range results {
 				in.told(&results[i])
+			}
+			if in.mark.Seq >= in.target {
+				in.once.Do(func() { close(in.caught) })
 			}
 			for _, a := range b.Attention {
 				in.cfg.Rejected(a)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -23,6 +24,7 @@ type rig struct {
 	dir    string
 	broker *broker.Broker
 	store  *boltstore.Store
+	ended  <-chan error // what the last intake's Run returned
 }
 
 func newRig(t *testing.T) *rig {
@@ -92,6 +94,7 @@ func (r *rig) intake(change func(*sequencer.Config)) (decided <-chan string, sto
 	}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
+	r.ended = done
 	go func() { done <- in.Run(ctx) }()
 	return out, sync.OnceValue(func() error { cancel(); return <-done })
 }
@@ -311,5 +314,83 @@ func TestSignalsSuppress(t *testing.T) {
 		if err != nil || (st.Suppression != nil) != want {
 			t.Errorf("%s suppressed: %v, %v; want %v", email, st.Suppression, err, want)
 		}
+	}
+}
+
+// A stream that is made anew while the worker runs stops it, whatever was said about the one at the
+// start: going on would pass over what is in it.
+func TestStreamRemadeWhileRunningStopsIntake(t *testing.T) {
+	for _, accept := range []bool{true, false} {
+		r := newRig(t)
+		decided, _ := r.intake(func(c *sequencer.Config) { c.AcceptStream = accept; c.VerifyEvery = 50 * time.Millisecond })
+		for i := range 5 {
+			r.publish("news", "", fmt.Sprintf(`{"email":"a%d@example.com"}`, i))
+		}
+		next(t, decided, 5)
+		if err := r.broker.JetStream().DeleteStream(t.Context(), sequencer.FormsStream); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.broker.EnsureStreams(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var wrong *sequencer.StreamError
+		if err := <-r.ended; !errors.As(err, &wrong) {
+			t.Errorf("accept %v: Run = %v, want a StreamError", accept, err)
+		}
+	}
+}
+
+func TestCaughtUpWhenWhatWaitedIsApplied(t *testing.T) {
+	r := newRig(t)
+	in := sequencer.NewIntake(sequencer.Config{JetStream: r.broker.JetStream(), Stream: sequencer.FormsStream, Store: r.store})
+	if err := in.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-in.CaughtUp() // nothing waits
+
+	const n = 1200
+	var msgs []*nats.Msg
+	for i := range n {
+		msgs = append(msgs, &nats.Msg{Subject: "lodestone.forms.news", Data: fmt.Appendf(nil, `{"email":"l%d@example.com"}`, i)})
+	}
+	if err := r.broker.PublishBatch(t.Context(), msgs); err != nil {
+		t.Fatal(err)
+	}
+	book := sequencer.NewRulebook(compile(t, ruleFile))
+	in = sequencer.NewIntake(sequencer.Config{JetStream: r.broker.JetStream(), Stream: sequencer.FormsStream, Store: r.store, Rulebook: func() *sequencer.Rulebook { return book }})
+	if err := in.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-in.CaughtUp():
+		t.Fatal("caught up before anything was applied")
+	default:
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- in.Run(ctx) }()
+	<-in.CaughtUp()
+	if mark, _ := r.store.Watermark(t.Context(), sequencer.FormsStream); mark.Seq != n {
+		t.Errorf("caught up at %d, want %d", mark.Seq, n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestABadSignalIsNoRejectedSubmission(t *testing.T) {
+	r := newRig(t)
+	decided, stop := r.intake(func(c *sequencer.Config) { c.Stream = sequencer.SignalsStream })
+	if _, err := r.broker.JetStream().Publish(t.Context(), "lodestone.signals.opened", []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	next(t, decided, 1)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	totals, _ := r.store.Totals(t.Context())
+	if len(totals) != 1 || totals[0].What != "signal.rejected" {
+		t.Errorf("roll-up = %+v, want one rejected signal", totals)
 	}
 }

@@ -58,6 +58,7 @@ type Moved struct {
 	Counted    bool           // for intended: the attempt counts; for scheduled: it counted after all
 	GivenUp    time.Time      // for unknown: when the call was given up
 	Looked     bool           // a look-up was made
+	Alert      bool           // ask for a human as well
 	Suppress   *lodestone.Suppression
 	Detail     string
 	Reference  string
@@ -203,23 +204,30 @@ func (p *planner) submitted(sub *lodestone.Submission) {
 		l.FirstSeen = sub.At
 	}
 	l.Submissions++
-	profile := make(map[string]any, len(l.Profile)+len(sub.Fields))
-	maps.Copy(profile, l.Profile)
-	maps.Copy(profile, sub.Fields)
-	l.Profile = profile
-	if c := sub.Context.Consent; c != nil {
-		given := *c
-		if given.At.IsZero() {
-			given.At = sub.At
-		}
-		l.Consent = &given
+	// One that comes late, an import of old leads say, fills what is not known and takes nothing of what
+	// was said since.
+	late := sub.At.Before(l.LastAt)
+	if !late {
+		l.LastAt = sub.At
 	}
+	profile := make(map[string]any, len(l.Profile)+len(sub.Fields))
+	if late {
+		maps.Copy(profile, sub.Fields)
+		maps.Copy(profile, l.Profile)
+	} else {
+		maps.Copy(profile, l.Profile)
+		maps.Copy(profile, sub.Fields)
+	}
+	l.Profile = profile
+	p.consent(sub)
 
 	ev := set.Schema.Evaluator()
 	defer ev.Release()
 	facts := scoring.Facts{Form: sub.Form, Fields: sub.Fields, Context: &sub.Context, Lead: l, Now: sub.At}
 	ev.Bind(facts)
-	p.zone(ev, set, sub, d)
+	if !late || l.Zone == "" {
+		p.zone(ev, set, sub, d)
+	}
 	ev.Bind(facts) // the zone may be another now
 	p.score(ev, set, sub, d)
 
@@ -231,6 +239,25 @@ func (p *planner) submitted(sub *lodestone.Submission) {
 		p.assign(ev, set, sub, d)
 	}
 }
+
+// consent keeps the latest word on consent. Of two words at one time the refusal counts.
+func (p *planner) consent(sub *lodestone.Submission) {
+	if sub.Context.Consent == nil {
+		return
+	}
+	given := *sub.Context.Consent
+	if given.At.IsZero() {
+		given.At = sub.At
+	}
+	if is := p.lead.Consent; is != nil && (given.At.Before(is.At) || given.At.Equal(is.At) && given.Marketing) {
+		return
+	}
+	p.lead.Consent = &given
+}
+
+// maxRecent bounds the ids that one lead's record remembers: more in a week is no publisher that tries
+// again, and a record that grows without end would make each further event slower.
+const maxRecent = 10_000
 
 // remember notes an id and reports whether it is new to the lead. Ids are kept for eight days, so
 // that at least seven are covered whatever the hour.
@@ -247,6 +274,9 @@ func (p *planner) remember(id string, received time.Time) bool {
 		if day-r.Day <= keep {
 			recent = append(recent, r)
 		}
+	}
+	if len(recent) >= maxRecent {
+		recent = recent[len(recent)-maxRecent+1:]
 	}
 	p.lead.Recent = append(recent, lodestone.RecentID{Hash: hash, Day: day})
 	return true
@@ -324,9 +354,12 @@ func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, 
 	return points, err == nil, err
 }
 
-// replaceLine puts line in the place of the rule's earlier lines. A line of no points is left out:
-// the rule matched, and gave nothing.
+// replaceLine puts line in the place of the rule's earlier lines; a line of a later submission stays. A
+// line of no points is left out: the rule matched, and gave nothing.
 func replaceLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
+	if slices.ContainsFunc(ledger, func(l lodestone.Line) bool { return l.Rule == line.Rule && l.At.After(line.At) }) {
+		return ledger
+	}
 	ledger = slices.DeleteFunc(ledger, func(l lodestone.Line) bool { return l.Rule == line.Rule })
 	if line.Points == 0 {
 		return ledger
@@ -622,6 +655,9 @@ func (p *planner) moved(m *Moved) error {
 	t = &next
 	e.Touchpoint = t
 	was := t.State
+	// What only waits on, for the reason it waits for already, is no news: a provider that is away for a
+	// day would otherwise fill the journal.
+	news := m.To != was || m.Reason != t.Reason && !m.Looked || m.Looked && t.Lookups < 3 || m.Alert
 	t.State, t.Reason = m.To, m.Reason
 	if m.To != was && (was == lodestone.TouchpointHeld || was == lodestone.TouchpointUnknown) {
 		p.change.Resolved = append(p.change.Resolved, t.ID)
@@ -645,7 +681,11 @@ func (p *planner) moved(m *Moved) error {
 			}
 			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
 		}
-		t.Delays++
+		if m.Reason == lodestone.ReasonPaused {
+			t.Delays = 0 // a human's word, not the provider's trouble
+		} else {
+			t.Delays++
+		}
 	case lodestone.TouchpointIntended:
 		t.Intended, t.Parameters, t.GivenUp, t.Lookups = p.now, m.Parameters, time.Time{}, 0
 	case lodestone.TouchpointUnknown:
@@ -662,6 +702,12 @@ func (p *planner) moved(m *Moved) error {
 		p.attention(e, t, m.Detail)
 	}
 
+	if m.Alert {
+		p.attention(e, t, m.Detail)
+	}
+	if !news {
+		return nil
+	}
 	n := p.note(e, t, t.Reason)
 	n.Verdicts, n.Detail, n.Reference, n.Status, n.Took = m.Verdicts, m.Detail, m.Reference, m.Status, m.Took
 	n.Attempt = t.Attempts

@@ -341,6 +341,48 @@ func TestEachLinesStayBounded(t *testing.T) {
 	}
 }
 
+// What comes late, an import of old leads say, fills what is not known and takes back nothing of what
+// was said since: above all not a refusal.
+func TestLateSubmissionTakesNothingBack(t *testing.T) {
+	for _, backfill := range []bool{false, true} {
+		w := newWorld(t)
+		refusal := submission("2", "guide", start, map[string]any{"size": 2000.0})
+		refusal.Context.Consent = &lodestone.Consent{Marketing: false}
+		w.plan(sequencer.Submitted{Submission: refusal}, start)
+		old := submission("1", "guide", start.AddDate(-1, 0, 0), map[string]any{"size": 150.0, "code": "ADA"})
+		old.Received, old.Backfill = start.Add(time.Hour), backfill
+		old.Context = lodestone.Context{Consent: &lodestone.Consent{Marketing: true}, Timezone: "Europe/Berlin"}
+		w.plan(sequencer.Submitted{Submission: old}, start.Add(time.Hour))
+		if w.lead.Consent.Marketing {
+			t.Errorf("backfill %v: a refusal was overwritten by an older consent", backfill)
+		}
+		if w.lead.Profile["size"] != 2000.0 || w.lead.Profile["code"] != "ADA" {
+			t.Errorf("backfill %v: profile = %v, want the newer size and the only code", backfill, w.lead.Profile)
+		}
+		if got := lodestone.Score(w.lead.Ledger, start); got < 60 {
+			t.Errorf("backfill %v: score %d, want the newer line kept", backfill, got)
+		}
+		if w.lead.Zone != "Europe/Berlin" {
+			t.Errorf("backfill %v: zone %q, want the only one known", backfill, w.lead.Zone)
+		}
+	}
+}
+
+func TestRememberedIDsStayBounded(t *testing.T) {
+	w := newWorld(t)
+	w.submit("0", "news", start, nil)
+	for i := range 20_000 {
+		w.lead.Recent = append(w.lead.Recent, lodestone.RecentID{Hash: uint64(i), Day: int32(start.Unix() / 86400)})
+	}
+	w.submit("1", "news", start, nil)
+	if n := len(w.lead.Recent); n > 10_000 {
+		t.Errorf("%d ids are remembered", n)
+	}
+	if d := w.submit("1", "news", start, nil); d.Reason != lodestone.ReasonDuplicate {
+		t.Errorf("the newest id was forgotten: %s", d.Reason)
+	}
+}
+
 // TestPlanProperties plans random histories and holds Plan to what it promises whatever comes.
 func TestPlanProperties(t *testing.T) {
 	book := sequencer.NewRulebook(compile(t, ruleFile))

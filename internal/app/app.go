@@ -196,8 +196,10 @@ func (w *Worker) committed(c *sequencer.Change) {
 }
 
 func (w *Worker) rejected(a lodestone.Attention) {
-	book := w.book.Load()
-	w.metrics.rejected(a, book != nil && book.Form(a.Form) != nil)
+	if !a.IsSignal() {
+		book := w.book.Load()
+		w.metrics.rejected(a, book != nil && book.Form(a.Form) != nil)
+	}
 	w.outbox.Wake()
 	if w.opts.Rejected != nil {
 		w.opts.Rejected(a)
@@ -246,6 +248,8 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	}
 
 	w.ready.set("")
+	// From the signal on, not only when the last call in flight has ended.
+	defer context.AfterFunc(ctx, func() { w.ready.set("stopping") })()
 	if w.store.Copied() {
 		<-ctx.Done()
 	} else {
@@ -273,10 +277,38 @@ func (w *Worker) act(ctx context.Context) error {
 	}
 	g.Go(func() error { return w.forms.Run(ctx) })
 	g.Go(func() error { return w.signals.Run(ctx) })
-	g.Go(func() error { return w.scheduler.Run(ctx) })
+	g.Go(func() error {
+		// An opt-out may wait in a stream since before the start; it must be known before anything is
+		// sent. Without rule files nothing is applied, and so nothing is sent either.
+		for _, in := range []*sequencer.Intake{w.signals, w.forms} {
+			select {
+			case <-in.CaughtUp():
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		for w.book.Load() == nil {
+			if !pause(ctx, time.Second) {
+				return nil
+			}
+		}
+		return w.scheduler.Run(ctx)
+	})
 	g.Go(func() error { return w.outbox.Run(ctx) })
 	g.Go(func() error { return w.trim(ctx) })
 	return g.Wait()
+}
+
+// pause waits for d; false when ctx was done first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 // watch keeps one attention item for an account whose credentials the provider refuses, for as long as

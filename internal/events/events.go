@@ -193,7 +193,7 @@ type (
 // ones.
 func Of(e *lodestone.Entry) []Event {
 	var list []Event
-	if r := e.Rejected; r != nil {
+	if r := e.Rejected; r != nil && !r.Signal {
 		list = append(list, Event{"submission.rejected", submissionData{"", r.ID, r.Form, r.Reason}})
 	}
 	if d := e.Decision; d != nil && d.Reason != lodestone.ReasonDuplicate {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -138,11 +139,21 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 	if err != nil {
 		return sequencer.Result{}, err
 	}
-	change, err := w.Plan(state)
+	change, err := plan(w, state)
 	if err != nil {
 		return sequencer.Result{Err: err}, nil
 	}
 	return sequencer.Result{Change: change}, t.apply(w.Email, state.Lead, &change)
+}
+
+// plan calls a write's Plan. A panic in it is one write's fault and harms no other.
+func plan(w *sequencer.Write, st sequencer.State) (c sequencer.Change, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("planning a change of one lead failed: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return w.Plan(st)
 }
 
 func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
@@ -335,7 +346,7 @@ func (t *txn) attend(items []lodestone.Attention) error {
 			continue
 		}
 		if err := t.append(&lodestone.Entry{At: items[i].At, Rejected: &lodestone.RejectedEntry{
-			ID: items[i].ID, Form: items[i].Form, Reason: items[i].Reason, StreamSeq: items[i].Seq,
+			ID: items[i].ID, Form: items[i].Form, Reason: items[i].Reason, StreamSeq: items[i].Seq, Signal: items[i].IsSignal(),
 		}}); err != nil {
 			return err
 		}
@@ -373,8 +384,12 @@ func (t *txn) resolve(k sequencer.AttentionKey) error {
 // that the two cannot tell different stories.
 func (t *txn) count(e *lodestone.Entry) {
 	d := day(e.At)
-	if e.Rejected != nil {
-		t.add(d, "", "", "submission.rejected")
+	if r := e.Rejected; r != nil {
+		what := "submission.rejected"
+		if r.Signal {
+			what = "signal.rejected"
+		}
+		t.add(d, "", "", what)
 	}
 	if e.Decision != nil {
 		what := "submission.accepted"

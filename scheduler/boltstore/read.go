@@ -227,7 +227,7 @@ func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit 
 		}
 		if state == "" || state != lodestone.TouchpointScheduled {
 			c := tx.Bucket(bIntents).Cursor()
-			for k, v := c.First(); k != nil && len(rows) < limit; k, v = c.Next() {
+			for k, v := c.First(); k != nil && len(rows) < maxOpen; k, v = c.Next() {
 				p, err := decodePending(v)
 				if err != nil {
 					return err
@@ -253,7 +253,7 @@ func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit 
 			}); err != nil {
 				return err
 			}
-			for len(lanes) > 0 && len(rows) < limit {
+			for open := len(rows); len(lanes) > 0 && len(rows) < open+limit; {
 				i := 0
 				for j := range lanes {
 					if bytes.Compare(lanes[j].key, lanes[i].key) < 0 {
@@ -272,26 +272,44 @@ func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit 
 		return nil
 	})
 	slices.SortStableFunc(rows, func(a, b Row) int { return a.DueAt.Compare(b.DueAt) })
-	return rows, err
+	return rows[:min(len(rows), limit)], err
 }
+
+// maxOpen bounds how many touchpoints of open outcome are sorted in among those that wait. There are
+// few of them, or something is very wrong, which the counts then say.
+const maxOpen = 10_000
 
 type laneCursor struct {
 	c   *bolt.Cursor
 	key []byte
 }
 
-// Attention returns what a human must look at, at most limit items, and how many there are in all.
+// Attention returns what a human must look at, at most limit items, rejected submissions last, and how
+// many there are in all.
 func (s *Store) Attention(_ context.Context, limit int) (items []lodestone.Attention, total int, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
-		return eachAttention(tx, func(a *lodestone.Attention) bool {
-			if total++; len(items) < limit {
-				items = append(items, *a)
+		for _, kind := range attentionOrder {
+			prefix := append([]byte(kind), 0)
+			c := tx.Bucket(bAttention).Cursor()
+			for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+				if total++; len(items) >= limit {
+					continue // counted only
+				}
+				var a lodestone.Attention
+				if err := decode(v, &a); err != nil {
+					return fmt.Errorf("an attention item: %w", err)
+				}
+				items = append(items, a)
 			}
-			return true
-		})
+		}
+		return nil
 	})
-	slices.SortStableFunc(items, func(a, b lodestone.Attention) int { return a.At.Compare(b.At) })
 	return items, total, err
+}
+
+// attentionOrder puts what a human decides on before submissions, of which there may be very many.
+var attentionOrder = []lodestone.AttentionKind{
+	lodestone.AttentionConnector, lodestone.AttentionTouchpoint, lodestone.AttentionEnrollment, lodestone.AttentionRule, lodestone.AttentionSubmission,
 }
 
 // AttentionCounts counts the attention items by kind.

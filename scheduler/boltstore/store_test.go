@@ -365,6 +365,33 @@ func TestTwoRejectedSubmissionsOfOneIDAreBothKept(t *testing.T) {
 	}
 }
 
+// What a human decides on is not hidden behind submissions, of which there may be very many.
+func TestAttentionShowsTouchpointsFirst(t *testing.T) {
+	s := open(t, t.TempDir())
+	var b sequencer.Batch
+	for i := range 60 {
+		b.Attention = append(b.Attention, lodestone.Attention{ID: fmt.Sprint(i), Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonBadEmail, At: start, Seq: uint64(i)})
+	}
+	b.Attention = append(b.Attention, lodestone.Attention{ID: "held", Kind: lodestone.AttentionTouchpoint, Reason: lodestone.ReasonUnclear, At: start.Add(time.Hour)})
+	commit(t, s, b)
+	items, total, err := s.Attention(context.Background(), 50)
+	if err != nil || total != 61 || len(items) != 50 || items[0].ID != "held" {
+		t.Errorf("%d of %d items, the first %+v, %v; want the held touchpoint first", len(items), total, items[0], err)
+	}
+}
+
+// A panic in one write's plan harms no other write of the transaction.
+func TestPanicInOnePlan(t *testing.T) {
+	s, book := open(t, t.TempDir()), rulebook(t)
+	res := commit(t, s, sequencer.Batch{Writes: []sequencer.Write{
+		{Email: "bad@example.com", Plan: func(sequencer.State) (sequencer.Change, error) { panic("a fault of ours") }},
+		submit(book, "ada@example.com", "1", start, 1),
+	}})
+	if res[0].Err == nil || res[1].Err != nil {
+		t.Errorf("results = %v, %v; want only the first to fail", res[0].Err, res[1].Err)
+	}
+}
+
 func TestQueueIsInOrderOfTime(t *testing.T) {
 	ctx, s, book := context.Background(), open(t, t.TempDir()), rulebook(t)
 	var b sequencer.Batch

@@ -1,0 +1,177 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/scheduler"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// Faults that were found once, each under its name.
+
+// A touchpoint that was proved absent is sent again at once, and its outcome is unknown anew before the
+// goroutine of the first look-up has come back. It must not take the new entry with it.
+func TestSecondUnknownIsLookedUpToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.p.do = func(act connectors.Act, _ int) (connectors.Receipt, error) {
+			if act.Email == ada {
+				return connectors.Receipt{}, &connectors.Fault{Class: connectors.Unknown, Reason: lodestone.ReasonNoAnswer}
+			}
+			return connectors.Receipt{}, nil
+		}
+		b.p.find = func(connectors.Act, int) (connectors.Finding, error) {
+			return connectors.Finding{State: connectors.Absent}, nil
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		b.s = scheduler.New(scheduler.Config{
+			Store: b.store, Rulebook: b.book.Load, Accounts: map[string]scheduler.Account{"provider": b.acct},
+			Committed: func(c *sequencer.Change) {
+				for _, n := range c.Entry.Touchpoints {
+					if n.Reason == lodestone.ReasonAbsent {
+						time.Sleep(50 * time.Millisecond) // whoever listens is slow for a moment
+					}
+				}
+			},
+		})
+		done := make(chan error, 1)
+		go func() { done <- b.s.Run(ctx) }()
+		b.stop = func() { cancel(); <-done }
+		synctest.Wait()
+		b.submit(ada, nil, nil)
+		after(time.Hour + 29*time.Second)
+		for i := range 400 { // others wake the lane all the time
+			b.submit(lodestone.Email(fmt.Sprintf("x%d@example.com", i)), map[string]any{"kind": "steps"}, nil)
+			after(10 * time.Millisecond)
+		}
+		after(24 * time.Hour)
+		if got := b.history(ada); got[len(got)-1] != "invite failed attempts" {
+			t.Errorf("a day later: %q, want every attempt made and looked up", got)
+		}
+		b.end()
+	})
+}
+
+// What is committed while the account's rate is waited for still stops the act.
+func TestOptOutWhileWaitingForTheRate(t *testing.T) {
+	run(t, func(b *bench) {
+		b.p.reserve = func() {
+			time.Sleep(10 * time.Minute)
+			b.plan(ada, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada, Source: "operator", At: time.Now()}})
+		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
+		after(2 * time.Hour)
+		b.want(ada, "invite scheduled planned", "invite skipped suppressed")
+		if b.p.acts != 0 {
+			t.Error("it was sent all the same")
+		}
+	})
+}
+
+func TestPauseDoesNotDriveTheBackoff(t *testing.T) {
+	run(t, func(b *bench) {
+		b.p.do = func(_ connectors.Act, n int) (connectors.Receipt, error) {
+			if n == 1 {
+				return connectors.Receipt{}, &connectors.Fault{Class: connectors.NotDone, Reason: lodestone.ReasonNotDone}
+			}
+			return connectors.Receipt{}, nil
+		}
+	}, func(b *bench) {
+		pause := func(p *scheduler.Pause) {
+			if err := b.store.SetPaused(context.Background(), "all", p); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.s.Reload(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.submit(ada, nil, nil)
+		pause(&scheduler.Pause{At: time.Now()})
+		after(2 * time.Hour)
+		pause(nil)
+		after(time.Hour)
+		if len(b.p.at) != 2 || b.p.at[1].Sub(b.p.at[0]) > 2*time.Second {
+			t.Errorf("tries at %v, want the second within 2s of the first", b.p.at)
+		}
+		if n := len(b.history(ada)); n > 8 {
+			t.Errorf("%d entries for one pause: %q", n, b.history(ada))
+		}
+	})
+}
+
+func TestAnOutageWritesLittle(t *testing.T) {
+	run(t, func(b *bench) {
+		b.p.blocked = func() (lodestone.Reason, time.Time, bool) {
+			return lodestone.ReasonProviderUnavailable, time.Now().Add(15 * time.Second), true
+		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
+		after(25 * time.Hour)
+		b.want(ada, "invite scheduled planned", "invite scheduled provider_unavailable")
+	})
+}
+
+func TestBreakerThatOpensDuringTheCheck(t *testing.T) {
+	run(t, func(b *bench) {
+		b.p.unsubscribed = func() (connectors.Subscription, error) {
+			return connectors.Subscription{}, &connectors.Fault{Class: connectors.NotDone, Reason: lodestone.ReasonProviderUnavailable, RetryAfter: time.Hour}
+		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
+		after(time.Hour + time.Second)
+		b.want(ada, "invite scheduled planned", "invite scheduled provider_unavailable")
+	})
+}
+
+func TestWithoutRulesWhatIsDueWaits(t *testing.T) {
+	run(t, nil, func(b *bench) {
+		b.submit(ada, nil, nil)
+		book := b.book.Swap(nil)
+		after(2 * time.Hour)
+		b.want(ada, "invite scheduled planned")
+		b.book.Store(book)
+		after(time.Minute)
+		if got := b.history(ada); got[len(got)-1] != "invite sent accepted" {
+			t.Errorf("with rules again: %q", got)
+		}
+	})
+}
+
+func TestLookupThatKeepsFailingIsShownToAHuman(t *testing.T) {
+	run(t, func(b *bench) {
+		b.p.do = func(connectors.Act, int) (connectors.Receipt, error) {
+			return connectors.Receipt{}, &connectors.Fault{Class: connectors.Unknown, Reason: lodestone.ReasonNoAnswer}
+		}
+		b.p.find = func(connectors.Act, int) (connectors.Finding, error) {
+			return connectors.Finding{}, &connectors.Fault{Class: connectors.Failed, Detail: "away"}
+		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
+		after(24 * time.Hour)
+		items, _, err := b.store.Attention(context.Background(), 10)
+		if err != nil || len(items) != 1 || items[0].Kind != lodestone.AttentionTouchpoint {
+			t.Errorf("attention = %+v, %v; want the touchpoint once", items, err)
+		}
+		if n := len(b.history(ada)); n > 12 {
+			t.Errorf("%d entries for one open outcome", n)
+		}
+	})
+}
+
+// A rule may repeat the lead's address, and name no other: the gate cleared the lead's alone.
+func TestAnotherAddressIsNotContacted(t *testing.T) {
+	run(t, nil, func(b *bench) {
+		b.submit(ada, map[string]any{"kind": "other"}, nil)
+		b.submit("bob@example.com", map[string]any{"kind": "same"}, nil)
+		after(time.Minute)
+		b.want(ada, "invite scheduled planned", "invite failed bad_parameters")
+		b.want("bob@example.com", "invite scheduled planned", "invite intended ", "invite sent accepted")
+	})
+}
