@@ -49,11 +49,11 @@ func (l *Lead) Touchpoint(id string) (*Enrollment, *Touchpoint) {
 
 // Line is one line of the ledger: what one rule gave for one submission.
 type Line struct {
-	Rule     string        `msg:"r"`
-	Version  string        `msg:"v"` // of the rule files that gave it
-	Points   float64       `msg:"p"`
-	At       time.Time     `msg:"a"` // of the submission that earned it
-	HalfLife time.Duration `msg:"h,omitempty"`
+	Rule     string        `json:"rule" msg:"r"`
+	Version  string        `json:"version" msg:"v"` // of the rule files that gave it
+	Points   float64       `json:"points" msg:"p"`
+	At       time.Time     `json:"at" msg:"a"` // of the submission that earned it
+	HalfLife time.Duration `json:"half_life_ns,omitempty" msg:"h,omitempty"`
 }
 
 // Faded returns what the line is worth at now: points × 0.5^(age ÷ half-life), undiminished without
@@ -76,10 +76,13 @@ func Score(ledger []Line, now time.Time) int {
 	return RoundScore(sum)
 }
 
-// RoundScore rounds half up to an integer and keeps it within ±1e9, which is what every integer
-// type that meets it can hold.
+// MaxPoints is the most that one rule may give or take at once.
+const MaxPoints = 1e9
+
+// RoundScore rounds half up to an integer. A sum so large that its parts can no longer be told apart
+// is held at 2^53; no ledger comes near it.
 func RoundScore(sum float64) int {
-	const limit = 1e9
+	const limit = 1 << 53
 	return int(max(-limit, min(limit, math.Floor(sum+0.5))))
 }
 

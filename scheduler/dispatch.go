@@ -171,7 +171,10 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	p := s.local(st, e, t, s.rulebook(), now)
 	ticket := ctx
 	if p.stop == nil {
-		ticket = s.remote(ctx, p)
+		// What cannot be sent anyway is found before the provider is asked anything.
+		if _, missing := p.parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
+			ticket = s.remote(ctx, p)
+		}
 	}
 	if ctx.Err() != nil {
 		return nil // stopping: nothing was done, so it simply stays due
@@ -201,7 +204,7 @@ func (l *lane) due(lead *lodestone.Lead, now time.Time) (*lodestone.Enrollment, 
 // returned has no id when the touchpoint is not to be sent after all.
 func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage) (connectors.Act, error) {
 	s := l.s
-	remote := first.verdicts[len(first.verdicts)-2:] // connector and provider
+	remote := first.verdicts[len(first.verdicts)-first.asked:] // connector and provider
 	var act connectors.Act
 	_, err := s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
 		act = connectors.Act{} // the function may be called again
@@ -220,6 +223,9 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage
 		p.verdicts = append(p.verdicts, remote...)
 		op := s.accounts[l.name].Operations[t.Operation]
 		params, missing := p.parameters(op)
+		if missing == "" && first.asked == 0 {
+			return sequencer.Change{}, sequencer.ErrMoved // it can be sent now: from the beginning, then
+		}
 		if missing != "" {
 			return sequencer.Plan(st.Lead, sequencer.Moved{
 				Touchpoint: t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointFailed,

@@ -37,6 +37,7 @@ type passage struct {
 	seq      *rules.Sequence
 	now      time.Time
 	verdicts []lodestone.Verdict
+	asked    int // how many of the verdicts, at the end, came from outside
 	stop     *objection
 }
 
@@ -212,6 +213,7 @@ func (s *Scheduler) remote(ctx context.Context, p *passage) context.Context {
 		return ctx
 	}
 	p.pass(lodestone.CheckProvider, sub.Kind+": "+sub.Evidence)
+	p.asked = 2
 	return ticket
 }
 

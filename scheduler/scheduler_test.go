@@ -340,7 +340,7 @@ func TestGateObjects(t *testing.T) {
 		{"unsubscribed at the provider", nil, nil, func(b *bench) {
 			b.p.unsubscribed = func() (connectors.Subscription, error) { return connectors.Subscription{Unsubscribed: true}, nil }
 		}, "invite skipped unsubscribed", lodestone.EnrollmentUnsubscribed, 1},
-		{"a required parameter is absent", map[string]any{"kind": "needy"}, nil, nil, "refer failed bad_parameters", lodestone.EnrollmentCompleted, 1},
+		{"a required parameter is absent", map[string]any{"kind": "needy"}, nil, nil, "refer failed bad_parameters", lodestone.EnrollmentCompleted, 0},
 		{"the check fails", nil, nil, func(b *bench) {
 			b.p.unsubscribed = func() (connectors.Subscription, error) { return connectors.Subscription{}, fault(connectors.Failed) }
 		}, "invite scheduled check_failed", "", -1},

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,7 +317,7 @@ func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Su
 			d.Faults = append(d.Faults, lodestone.RuleFault{Rule: r.Name, Detail: err.Error()})
 			continue
 		}
-		if !matched {
+		if !matched || points == 0 && !asked(set.Forms[sub.Form], r) {
 			continue
 		}
 		line := lodestone.Line{Rule: r.Name, Version: set.Version, Points: points, At: sub.At, HalfLife: r.HalfLife}
@@ -340,6 +341,30 @@ func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Su
 	ev.SetScore(l.Score, l.Band, d.PreviousBand)
 }
 
+// asked reports whether a form has any of the fields that a rule is about. A form that never asked
+// says nothing about them, so its submission does not take away what another form's earned.
+func asked(form *rules.Form, r *rules.Rule) bool {
+	about := false
+	for _, p := range []*scoring.Program{r.When, r.PointsExpr} {
+		if p == nil {
+			continue
+		}
+		for _, name := range p.Names() {
+			field, ok := strings.CutPrefix(name, "fields.")
+			if !ok {
+				continue
+			}
+			about = true
+			if form != nil {
+				if _, has := form.Fields[field]; has {
+					return true
+				}
+			}
+		}
+	}
+	return !about
+}
+
 // apply evaluates one rule.
 func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, err error) {
 	if r.When != nil {
@@ -351,6 +376,9 @@ func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, 
 		return r.Points, true, nil
 	}
 	points, err = ev.Number(r.PointsExpr)
+	if err == nil && math.Abs(points) > lodestone.MaxPoints {
+		err = fmt.Errorf("it gave %g points; at most ±%g are possible", points, float64(lodestone.MaxPoints))
+	}
 	return points, err == nil, err
 }
 

@@ -341,6 +341,19 @@ func TestEachLinesStayBounded(t *testing.T) {
 	}
 }
 
+// A form that never asked for the company's size takes nothing of what another form's answer earned; one
+// that asked and heard a small number does.
+func TestAFormThatDidNotAskTakesNothingAway(t *testing.T) {
+	w := newWorld(t)
+	w.submit("1", "guide", start, map[string]any{"size": 1500.0})
+	if d := w.submit("2", "news", start.Add(time.Hour), nil); d.Score != 65 {
+		t.Errorf("after another form: score %d, want 60 and 5 for asking again", d.Score)
+	}
+	if d := w.submit("3", "guide", start.Add(2*time.Hour), map[string]any{"size": 10.0}); d.Score != 10 {
+		t.Errorf("after a smaller answer: score %d, want 10", d.Score)
+	}
+}
+
 // What comes late, an import of old leads say, fills what is not known and takes back nothing of what
 // was said since: above all not a refusal.
 func TestLateSubmissionTakesNothingBack(t *testing.T) {

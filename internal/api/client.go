@@ -10,71 +10,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/lodestonehq/lodestone"
 )
 
-// SocketName is the name of the worker's socket in the data directory.
-const SocketName = "lodestone.sock"
-
-// maxSocketPath is what fits everywhere: 104 bytes on the BSDs and macOS, 108 on Linux, one of them
-// for the zero at the end.
-const maxSocketPath = 103
-
-// SocketPath returns where the worker of a data directory listens. A path that is too long for the
-// system moves to the runtime directory, and lodestone.sock.path in the data directory names it.
-func SocketPath(dir string) (path string, moved bool, err error) {
-	abs, err := filepath.Abs(filepath.Join(dir, SocketName))
-	if err != nil {
-		return "", false, err
-	}
-	if len(abs) <= maxSocketPath {
-		return abs, false, nil
-	}
-	if b, err := os.ReadFile(abs + ".path"); err == nil {
-		if p := strings.TrimSpace(string(b)); p != "" && len(p) <= maxSocketPath {
-			return p, true, nil
-		}
-	}
-	return "", true, nil
-}
-
-// Listen opens the socket of a data directory, mode 0600, taking the place of one that a worker
-// left behind when it was killed. The store's lock makes sure that there is no other worker.
-func Listen(dir string) (net.Listener, error) {
+// Unlisten removes what Listen made, after the socket was closed.
+func Unlisten(dir string) error {
 	path, moved, err := SocketPath(dir)
-	if err != nil {
-		return nil, err
+	if err != nil || !moved || path == "" {
+		return err
 	}
-	if moved {
-		run := os.Getenv("XDG_RUNTIME_DIR")
-		if run == "" {
-			run = os.TempDir()
-		}
-		private, err := os.MkdirTemp(run, "lodestone-")
-		if err != nil {
-			return nil, fmt.Errorf("socket: %w", err)
-		}
-		path = filepath.Join(private, SocketName)
-		note := filepath.Join(dir, SocketName+".path")
-		if err := os.WriteFile(note, []byte(path+"\n"), 0o600); err != nil {
-			return nil, fmt.Errorf("socket: %w", err)
-		}
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
+	return errors.Join(os.RemoveAll(filepath.Dir(path)), os.Remove(filepath.Join(dir, SocketName+".path")))
 }
 
 // Client speaks to an API. Make one with [Dial] or [Direct].

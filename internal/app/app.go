@@ -42,6 +42,8 @@ type Options struct {
 	// Accounts opens the connectors that are configured. used names those that the rules in force
 	// name; one of them that cannot be opened is an error.
 	Accounts func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error)
+	// HookSecrets are the secrets by which webhooks are verified, by account and setting.
+	HookSecrets map[string]map[string]connectors.Secret
 	// TimeScale divides every waiting time of the rule files; 0: 1. For demonstrations.
 	TimeScale    float64
 	AcceptStream bool // see [sequencer.Config]
@@ -104,7 +106,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.socket, err = api.Listen(opts.Data); err != nil {
 		return nil, err
 	}
-	w.closers = append(w.closers, w.socket.Close)
+	w.closers = append(w.closers, func() error { return api.Unlisten(opts.Data) }, w.socket.Close)
 	if opts.HTTPListen != "none" && opts.HTTPListen != "" {
 		if w.web, err = net.Listen("tcp", opts.HTTPListen); err != nil {
 			return nil, fmt.Errorf("http.listen: %w; choose another address, or \"none\"", err)
@@ -244,7 +246,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	var answers errgroup.Group
 	answers.Go(func() error { return serve(serving, w.socket, w.api().Handler()) })
 	if w.web != nil {
-		answers.Go(func() error { return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry)) })
+		answers.Go(func() error { return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks())) })
 	}
 
 	w.ready.set("")

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lodestonehq/lodestone/internal/gateway"
 )
 
 // Notice is one thing that /readyz tells.
@@ -45,9 +47,10 @@ func (r *readiness) state() (reasons, warnings []Notice) {
 	return append(reasons, r.reasons()...), append(warnings, r.warnings()...)
 }
 
-// healthHandler serves liveness, readiness and metrics.
-func healthHandler(ready *readiness, registry *prometheus.Registry) http.Handler {
+// healthHandler serves liveness, readiness and metrics, and hands webhooks on.
+func healthHandler(ready *readiness, registry *prometheus.Registry, hooks http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle(gateway.HooksPath, hooks)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n"))

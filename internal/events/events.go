@@ -218,8 +218,10 @@ func Of(e *lodestone.Entry) []Event {
 			verb = "scheduled"
 		case n.State == lodestone.TouchpointScheduled:
 			verb = "deferred"
-		case n.State == lodestone.TouchpointIntended || n.State == lodestone.TouchpointHeld:
-			continue // an intent is no news yet, and what is held is for a human, under attention
+		case n.State == lodestone.TouchpointIntended:
+			continue // an intent is no news yet
+		case n.State == lodestone.TouchpointHeld:
+			verb = "unknown" // for a human to settle; the state in the data says so
 		}
 		list = append(list, Event{"touchpoint." + verb, touchpointData{
 			e.Lead, n.ID, n.Sequence, n.Step, n.Operation, n.State, n.Reason, n.DueAt, n.Reference,

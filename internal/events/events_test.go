@@ -37,7 +37,7 @@ func TestEventsOfAnEntry(t *testing.T) {
 	}
 	want := []string{
 		"submission.accepted", "lead.scored", "lead.band_changed", "enrollment.started", "enrollment.ended", "touchpoint.scheduled",
-		"touchpoint.deferred", "touchpoint.unknown", "touchpoint.sent", "touchpoint.skipped", "touchpoint.failed", "touchpoint.cancelled",
+		"touchpoint.deferred", "touchpoint.unknown", "touchpoint.unknown", "touchpoint.sent", "touchpoint.skipped", "touchpoint.failed", "touchpoint.cancelled",
 	}
 	var got []string
 	for _, ev := range Of(e) {

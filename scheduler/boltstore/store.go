@@ -111,6 +111,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	// One that was there already may be open to others. Where it is not ours to change, the files in it
+	// are still closed.
+	_ = os.Chmod(dir, 0o700)
 	path := filepath.Join(dir, FileName)
 	if err := create(path, opts.Wait); err != nil {
 		return nil, err
@@ -254,11 +257,13 @@ func (s *Store) Instance() string { return s.instance }
 // Path is the path of the store file.
 func (s *Store) Path() string { return s.path }
 
-// Size is the size of the file in bytes, as of the last commit.
+// Size is the size of the file in bytes, 0 when it cannot be told.
 func (s *Store) Size() int64 {
-	var n int64
-	_ = s.db.View(func(tx *bolt.Tx) error { n = tx.Size(); return nil }) // only fails when closed: 0
-	return n
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // Close lets the commit under way finish and closes the file. Commits that come later fail with
