@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +33,7 @@ Without DIR it checks the directory that the configuration names. Exit code 3 me
 			if set != nil {
 				faults = append(faults, set.Warnings...)
 			}
+			faults = placed(dir, faults)
 			if c.flags.json {
 				if faults == nil {
 					faults = rules.Faults{}
@@ -52,6 +56,21 @@ Without DIR it checks the directory that the configuration names. Exit code 3 me
 			return nil
 		},
 	}
+}
+
+// placed names the files of faults as seen from the working directory, where an editor or a terminal
+// finds them.
+func placed(dir string, faults rules.Faults) rules.Faults {
+	if wd, err := os.Getwd(); err == nil && filepath.IsAbs(dir) {
+		if rel, err := filepath.Rel(wd, dir); err == nil && filepath.IsLocal(rel) {
+			dir = rel
+		}
+	}
+	out := slices.Clone(faults)
+	for i := range out {
+		out[i].File = filepath.Join(dir, filepath.FromSlash(out[i].File))
+	}
+	return out
 }
 
 // count writes a number with its noun.

@@ -22,7 +22,7 @@ acts from now on. Make sure that the other one does not run any more.`,
 				return err
 			}
 			defer conn.Close()
-			if err := c.confirm(yes, "Is the data directory that this one was copied from out of work for good?"); err != nil {
+			if err := c.confirm(yes, "Is the worker of the data directory that this one was copied from stopped for good?"); err != nil {
 				return err
 			}
 			var got struct {
@@ -35,9 +35,9 @@ acts from now on. Make sure that the other one does not run any more.`,
 				return c.printJSON(got)
 			}
 			if got.WasCopy {
-				fmt.Fprintln(c.out, "claimed: this data directory acts from the next start on")
+				fmt.Fprintln(c.out, "claimed: this data directory acts from the next `lodestone run` on")
 			} else {
-				fmt.Fprintln(c.out, "this data directory is no copy; nothing had to be done")
+				fmt.Fprintln(c.out, "this data directory is no copy: it acts already, and nothing had to be done")
 			}
 			return nil
 		},

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,15 +54,8 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 	}
 	opts := settings{}.rulesOptions()
 	set, err := rules.Compile(files, opts)
-	var faults rules.Faults
-	if errors.As(err, &faults) {
-		for _, f := range faults {
-			fmt.Fprintln(c.err, f)
-		}
-		return errFound
-	}
 	if err != nil {
-		return err
+		return c.faulty(c.flags.rules, err)
 	}
 	dir, err := os.MkdirTemp("", "lodestone-demo-")
 	if err != nil {
@@ -87,6 +80,9 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 	n := newNarrator(c, set, demoScale)
 	w, err := openDemo(ctx, c, dir, files, opts, "http://"+boxAt.Addr().String()+"/referralrock", n)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted before it began
+		}
 		return err
 	}
 	n.introduce(w, boxAt.Addr().String(), dir, c.flags.rules)
@@ -99,9 +95,11 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 	go func() { n.run(); close(told) }()
 
 	play(ctx, w.Broker(), box, n)
-	if length > 0 {
+	switch {
+	case ctx.Err() != nil:
+	case length > 0:
 		n.say("\nThat was the last sample; the demo goes on until its time is up.")
-	} else {
+	default:
 		n.say("\nThat was the last sample. Everything goes on running: in another terminal try\n\n" +
 			"  lodestone explain ada@bigco.example --data " + filepath.Join(dir, "data") + "\n" +
 			"  lodestone submit pricing-guide --field email=you@yours.example" + natsFlag(w) + "\n\n" +
@@ -127,7 +125,7 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 
 // natsFlag is how `submit` finds a broker that is not where it usually is.
 func natsFlag(w *app.Worker) string {
-	if url := w.Broker().URL(); url != "nats://127.0.0.1:4222" {
+	if url := w.Broker().URL(); url != "" && url != "nats://127.0.0.1:4222" {
 		return " --nats-url " + url
 	}
 	return ""
@@ -162,8 +160,8 @@ func openDemo(ctx context.Context, c *cli, dir string, files []rules.File, opts 
 	}
 	return app.Open(ctx, app.Options{
 		Data:       filepath.Join(dir, "data"),
-		Broker:     broker.Options{Listen: freeAddr("127.0.0.1:4222"), MaxStore: 1 << 30},
-		HTTPListen: freeAddr("127.0.0.1:8080"),
+		Broker:     broker.Options{Listen: cmp.Or(c.flags.natsListen, freeAddr("127.0.0.1:4222")), MaxStore: 1 << 30},
+		HTTPListen: cmp.Or(c.flags.httpListen, freeAddr("127.0.0.1:8080")),
 		Rules:      func() ([]rules.File, error) { return files, nil }, RulesOptions: opts,
 		Accounts: func(_ []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
 			a, err := connectors.Open(referralrock.Kind(), connectors.Settings{

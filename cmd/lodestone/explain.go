@@ -16,6 +16,8 @@ func (c *cli) explainCmd() *cobra.Command {
 		Short: "Why a lead has its score and sequence, what was sent or not and why, and what comes next",
 		Example: `  lodestone explain ada@example.com
   lodestone explain ada@example.com --json | jq .touchpoints`,
+		Long: `Explain tells of one lead, from what is on record: the score line by line, every sequence and why it was
+entered or not, every touchpoint with the checks before it and the attempts made, and what comes next.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			conn, err := c.connect(cmd.Context())

@@ -112,7 +112,7 @@ func (c *cli) root() *cobra.Command {
 	f.BoolVar(&c.flags.json, "json", false, "print data as JSON")
 	for _, add := range []func() *cobra.Command{
 		c.demoCmd, c.runCmd, c.submitCmd, c.checkCmd, c.scoreCmd, c.explainCmd, c.queueCmd,
-		c.suppressCmd, c.claimCmd, c.operationsCmd, c.callCmd, c.sandboxCmd, c.schemaCmd, c.versionCmd,
+		c.suppressCmd, c.claimCmd, c.operationsCmd, c.callCmd, c.hooksCmd, c.sandboxCmd, c.schemaCmd, c.versionCmd,
 	} {
 		root.AddCommand(add())
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	testscript.Main(m, map[string]func(){"lodestone": main})
+	testscript.Main(m, map[string]func(){"lodestone": main, "http": httpMain})
 }
 
 // program is a command that runs lodestone as a process.
@@ -28,7 +29,7 @@ func program(t testing.TB, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -40,12 +41,14 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("HOME", e.WorkDir)
-			return nil
+			tmp := filepath.Join(e.WorkDir, ".tmp")
+			e.Vars = append(e.Vars, "HOME="+e.WorkDir, "TMPDIR="+tmp,
+				"GORACE=atexit_sleep_ms=0", // instead of a second at the end of every process
+				// Most scripts speak to a sandbox; where it listens they say themselves.
+				"LODESTONE_CONNECTORS_REFERRALROCK_PUBLIC_KEY=the-public-key", "LODESTONE_CONNECTORS_REFERRALROCK_PRIVATE_KEY=the-private-key",
+				"LODESTONE_CONNECTORS_REFERRALROCK_RATE=1000/s")
+			return os.MkdirAll(tmp, 0o700)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"freeport":   freeport,
-			"eventually": eventually,
-		},
+		Cmds: scriptCmds,
 	})
 }

@@ -45,7 +45,7 @@ func (n *narrator) committed(c *sequencer.Change) {
 
 func (n *narrator) rejected(a lodestone.Attention) {
 	n.tell <- func() {
-		n.line("could not be used and is kept whole for a human: %s (%s)", a.Detail, a.Reason)
+		n.line("could not be used and is kept whole for a human: %s: %s", words(a.Reason), a.Detail)
 	}
 }
 
@@ -118,7 +118,7 @@ func (n *narrator) decision(email lodestone.Email, d *lodestone.Decision) {
 		if c.Verdict == lodestone.VerdictChosen {
 			chosen = c.Sequence
 		} else {
-			not = append(not, fmt.Sprintf("%s (%s)", c.Sequence, strings.ReplaceAll(string(c.Reason), "_", " ")))
+			not = append(not, fmt.Sprintf("%s (%s)", c.Sequence, words(c.Reason)))
 		}
 	}
 	if chosen != "" {
@@ -148,19 +148,19 @@ func (n *narrator) touchpoint(email lodestone.Email, t *lodestone.TouchpointEntr
 	case t.State == lodestone.TouchpointIntended:
 		// Told with its outcome.
 	case t.State == lodestone.TouchpointSent:
-		how := "the provider took it"
 		if t.Reason == lodestone.ReasonFound {
-			how = "looked up: it did arrive, so it is not sent again"
+			n.line("%s: %s was looked up: it did arrive%s, so it is not sent again", email, what, reference(t))
+			return
 		}
-		n.line("%s: %s sent by %s; %s%s", email, what, t.Operation, how, reference(t))
+		n.line("%s: %s sent by %s; the provider took it%s", email, what, t.Operation, reference(t))
 	case t.State == lodestone.TouchpointScheduled:
-		n.line("%s: %s put off (%s), tried again in %s%s", email, what, t.Reason, roughly(t.DueAt.Sub(e.At).Round(100*time.Millisecond)), detail(t))
+		n.line("%s: %s put off%s, tried again in %s%s", email, what, because(t.Reason, ""), roughly(t.DueAt.Sub(e.At).Round(100*time.Millisecond)), detail(t))
 	case t.State == lodestone.TouchpointUnknown && t.Reason != lodestone.ReasonInterrupted && len(t.Verdicts) == 0 && t.Took == 0:
 		n.line("%s: %s looked up, not settled yet%s", email, what, detail(t))
 	case t.State == lodestone.TouchpointUnknown:
-		n.line("%s: %s may or may not have arrived (%s); the provider is asked before anything is sent again%s", email, what, t.Reason, detail(t))
+		n.line("%s: %s may or may not have arrived%s; the provider is asked before anything is sent again%s", email, what, because(t.Reason, ""), detail(t))
 	default:
-		n.line("%s: %s %s (%s)%s", email, what, t.State, t.Reason, detail(t))
+		n.line("%s: %s %s%s%s", email, what, t.State, because(t.Reason, string(t.State)), detail(t))
 	}
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,10 @@ func (c *cli) queueCmd() *cobra.Command {
 		Short: "Touchpoints that wait, soonest first; --attention: what a human must look at",
 		Example: `  lodestone queue --state unknown
   lodestone queue --attention`,
+		Long: `Queue lists the touchpoints that wait, soonest first, and counts those that ended. Late ones come first.
+With --attention it lists what a human must look at: submissions that could not be used, touchpoints that
+failed or whose outcome cannot be known, connectors that are locked out. What a touchpoint went through is
+told by lodestone explain with the lead's address.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
@@ -46,7 +52,7 @@ func (c *cli) queueCmd() *cobra.Command {
 			if c.flags.json {
 				return c.printJSON(q)
 			}
-			c.writeQueue(&q, time.Now())
+			c.writeQueue(&q, state, time.Now())
 			return nil
 		},
 	}
@@ -56,32 +62,41 @@ func (c *cli) queueCmd() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) writeQueue(q *api.Queue, now time.Time) {
+func (c *cli) writeQueue(q *api.Queue, only string, now time.Time) {
 	if len(q.Touchpoints) == 0 {
-		fmt.Fprintln(c.out, "no touchpoint waits")
+		fmt.Fprintln(c.out, "no touchpoint waits"+inState(only))
 	} else {
-		rows := [][]string{{"DUE", "", "STATE", "SEQUENCE.STEP", "LEAD", "TOUCHPOINT"}}
+		rows := [][]string{{"DUE", "WHEN", "STATE", "SEQUENCE.STEP", "LEAD", "TOUCHPOINT"}}
 		for _, t := range q.Touchpoints {
 			when := "in " + roughly(t.DueAt.Sub(now))
 			if late := now.Sub(t.DueAt); late >= 0 {
 				when = "late by " + roughly(late)
 			}
 			state := string(t.State)
-			if t.Reason != "" {
-				state += " (" + string(t.Reason) + ")"
-			}
+			state += because(t.Reason, state)
 			rows = append(rows, []string{utc(t.DueAt), when, state, t.Sequence + "." + t.Step, string(t.Email), t.ID})
 		}
 		table(c.out, "", rows)
 		if more := q.Total - uint64(len(q.Touchpoints)); more > 0 && q.Total > uint64(len(q.Touchpoints)) {
-			fmt.Fprintf(c.out, "and %d more; --limit shows them\n", more)
+			fmt.Fprintf(c.out, "and %d more; show them with --limit %d\n", more, q.Total)
 		}
 	}
-	fmt.Fprint(c.out, "all in all:")
+	var parts []string
 	for _, s := range lodestone.TouchpointStates {
-		fmt.Fprintf(c.out, " %s %d", s, q.Counts[s])
+		if n := q.Counts[s]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
 	}
-	fmt.Fprintln(c.out)
+	if len(parts) > 0 {
+		fmt.Fprintf(c.out, "\nin all: %s\n", strings.Join(parts, ", "))
+	}
+}
+
+func inState(state string) string {
+	if state == "" {
+		return ""
+	}
+	return " in state " + state
 }
 
 func (c *cli) attention(cmd *cobra.Command, conn *connection, query url.Values) error {
@@ -96,13 +111,15 @@ func (c *cli) attention(cmd *cobra.Command, conn *connection, query url.Values) 
 		fmt.Fprintln(c.out, "nothing needs a human")
 		return nil
 	}
-	rows := [][]string{{"SINCE", "KIND", "REASON", "LEAD", "FORM", "ID", "DETAIL"}}
+	rows := [][]string{{"SINCE", "KIND", "REASON", "FORM", "LEAD", "ID", "DETAIL"}}
 	for _, i := range a.Items {
-		rows = append(rows, []string{utc(i.At), string(i.Kind), string(i.Reason), string(i.Email), i.Form, i.ID, i.Detail})
+		rows = append(rows, []string{utc(i.At), string(i.Kind), words(i.Reason), orDash(i.Form), orDash(string(i.Email)), i.ID, i.Detail})
 	}
 	table(c.out, "", rows)
 	if a.Total > len(a.Items) {
-		fmt.Fprintf(c.out, "and %d more; --limit shows them\n", a.Total-len(a.Items))
+		fmt.Fprintf(c.out, "and %d more; show them with --limit %d\n", a.Total-len(a.Items), a.Total)
 	}
 	return nil
 }
+
+func orDash(s string) string { return cmp.Or(s, "-") }

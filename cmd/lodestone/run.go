@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/lodestonehq/lodestone/internal/app"
@@ -31,6 +29,9 @@ the data directory and goes on at the next start.`,
 			ctx := cmd.Context()
 			w, err := app.Open(ctx, opts)
 			if err != nil {
+				if ctx.Err() != nil {
+					return nil // told to stop while it started; nothing had begun
+				}
 				return err
 			}
 			at := []any{"data", opts.Data}
@@ -45,7 +46,7 @@ the data directory and goes on at the next start.`,
 			}
 			opts.Log.Info("lodestone runs", at...)
 			if err := w.Run(ctx); err != nil {
-				return fmt.Errorf("run: %w", err)
+				return err
 			}
 			opts.Log.Info("lodestone stopped")
 			return nil

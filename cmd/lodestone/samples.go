@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -123,7 +124,23 @@ type tally struct {
 	states     map[lodestone.TouchpointState]uint64
 }
 
+// takeTally counts until two counts in a row agree, because the worker goes on meanwhile.
 func takeTally(ctx context.Context, w *app.Worker, box *sandbox.Server) (*tally, error) {
+	last, err := countOnce(ctx, w, box)
+	for range 100 {
+		if err != nil {
+			return nil, err
+		}
+		var again *tally
+		if again, err = countOnce(ctx, w, box); err == nil && reflect.DeepEqual(last, again) {
+			break
+		}
+		last = again
+	}
+	return last, err
+}
+
+func countOnce(ctx context.Context, w *app.Worker, box *sandbox.Server) (*tally, error) {
 	t := &tally{counts: map[string]uint64{}, effects: box.Effects().Total, violations: len(box.Violations())}
 	_, _, last, err := w.Broker().StreamIdentity(ctx, broker.FormsStream)
 	if err != nil {

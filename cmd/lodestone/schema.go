@@ -22,11 +22,11 @@ lodestone.schema.json and put this at the head of a rule file:
 		RunE: func(_ *cobra.Command, a []string) error {
 			schema := config.JSONSchema()
 			if len(a) == 0 || a[0] == "rules" {
-				_, opts, err := c.rulesDir(nil)
+				cfg, err := c.load()
 				if err != nil {
 					return err
 				}
-				schema = rules.JSONSchema(opts)
+				schema = rules.JSONSchema(cfg.rulesOptions())
 			}
 			_, err := c.out.Write(append(schema, '\n'))
 			return err

@@ -43,15 +43,8 @@ a new one. Names that begin with "context." fill the context: --field context.co
 				return err
 			}
 			set, err := rules.Load(dir, opts)
-			var faults rules.Faults
-			if errors.As(err, &faults) {
-				for _, f := range faults {
-					fmt.Fprintln(c.err, f)
-				}
-				return errFound
-			}
 			if err != nil {
-				return err
+				return c.faulty(dir, err)
 			}
 			sub, err := hypothetical(set, a[0], fields, now)
 			if err != nil {
@@ -70,10 +63,14 @@ a new one. Names that begin with "context." fill the context: --field context.co
 			if c.flags.json {
 				return c.printJSON(x)
 			}
+			when := " now"
+			if at != "" {
+				when = " at " + utc(now)
+			}
 			if lead == nil {
-				fmt.Fprintf(c.out, "If %s, who is not known so far, submitted %s now:\n\n", sub.Email, a[0])
+				fmt.Fprintf(c.out, "If %s, who is not known so far, submitted %s%s:\n\n", sub.Email, a[0], when)
 			} else {
-				fmt.Fprintf(c.out, "If %s, who submitted %s before, submitted %s now:\n\n", sub.Email, count(lead.Submissions, "form"), a[0])
+				fmt.Fprintf(c.out, "If %s, who submitted %s before, submitted %s%s:\n\n", sub.Email, count(lead.Submissions, "form"), a[0], when)
 			}
 			writeExplanation(c.out, &x, set, now)
 			return nil
@@ -82,6 +79,18 @@ a new one. Names that begin with "context." fill the context: --field context.co
 	cmd.Flags().StringArrayVarP(&fields, "field", "f", nil, "a field of the form, name=value; again for each")
 	cmd.Flags().StringVar(&at, "at", "", "when it would be submitted (RFC 3339); now by default")
 	return cmd
+}
+
+// faulty tells of the faults in rule files that a command needs, each on a line.
+func (c *cli) faulty(dir string, err error) error {
+	var faults rules.Faults
+	if !errors.As(err, &faults) {
+		return err
+	}
+	for _, f := range placed(dir, faults) {
+		fmt.Fprintln(c.err, f)
+	}
+	return fmt.Errorf("the rule files have %s; `lodestone check` tells whether they are mended", count(len(faults), "fault"))
 }
 
 // hypothetical makes a submission the way it would come out of the stream. One without an address
@@ -97,7 +106,7 @@ func hypothetical(set *rules.Set, form string, pairs []string, now time.Time) (l
 		for n := range set.Forms {
 			names = append(names, n)
 		}
-		return lodestone.Submission{}, usagef("there is no form %q; the rule files declare %s", form, list(names))
+		return lodestone.Submission{}, usagef("there is no form %q%s", form, instead(form, names, "the rule files declare "+list(names)))
 	}
 	if _, ok := fields[def.Email]; !ok {
 		fields[def.Email] = "somebody@company.example"
@@ -108,7 +117,7 @@ func hypothetical(set *rules.Set, form string, pairs []string, now time.Time) (l
 			for n := range def.Fields {
 				names = append(names, n)
 			}
-			return lodestone.Submission{}, usagef("form %s has no field %q; it has %s", form, name, list(names))
+			return lodestone.Submission{}, usagef("form %s has no field %q%s", form, name, instead(name, names, "it has "+list(names)))
 		}
 	}
 	body := map[string]any{"fields": fields}

@@ -1,30 +1,62 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// freeport VAR… sets each variable to an address on loopback where nobody listens.
+// scriptCmds are what scripts can do beside testscript's own commands.
+var scriptCmds = map[string]func(*testscript.TestScript, bool, []string){
+	"freeport":   freeport,
+	"eventually": eventually,
+	"exits":      exits,
+	"terminate":  terminate,
+	"shape":      shape,
+	"empty":      empty,
+}
+
+// lastPort is the port that was given out last. Ports below those that systems give to outgoing
+// connections (32768 and up on Linux) are not taken by one between freeport and its use.
+var lastPort = func() *atomic.Int32 {
+	p := new(atomic.Int32)
+	p.Store(10_000 + int32(os.Getpid()%18_000))
+	return p
+}()
+
+// freeport VAR… sets each variable to an address on loopback where nobody listens and that no other
+// script gets.
 func freeport(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: freeport VAR…")
 	}
-	var held []net.Listener // all of them, so that no two get the same
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		held = append(held, l)
-		ts.Setenv(name, l.Addr().String())
-	}
-	for _, l := range held {
-		ts.Check(l.Close())
+		for {
+			addr := fmt.Sprintf("127.0.0.1:%d", lastPort.Add(1))
+			l, err := net.Listen("tcp", addr)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				continue
+			}
+			ts.Check(err)
+			ts.Check(l.Close())
+			ts.Setenv(name, addr)
+			break
+		}
 	}
 }
 
@@ -34,41 +66,180 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: eventually PATTERN COMMAND…")
 	}
-	pattern, err := regexp.Compile(args[0])
+	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	deadline := time.Now().Add(60 * time.Second)
-	var out, errs bytes.Buffer
 	for {
-		out.Reset()
-		errs.Reset()
-		exe, err := exec.LookPath(args[1])
-		if err != nil {
-			exe = args[1]
-		}
-		cmd := exec.Command(exe, args[2:]...)
-		cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnv(ts)
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		_ = cmd.Run() // until it succeeds, its output does not match
-		if pattern.Match(out.Bytes()) {
+		_ = ts.Exec(args[1], args[2:]...) // until it succeeds, its output does not match
+		if pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%q never matched; the last output was\n%s%s", args[0], out.String(), errs.String())
+			ts.Fatalf("%q never matched the output of %q", args[0], args[1:])
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// scriptEnv is the script's environment for commands that are not run by exec.
-func scriptEnv(ts *testscript.TestScript) []string {
-	env := os.Environ()
-	for _, name := range []string{"HOME", "PATH", "WORK", "NATS", "HTTP", "BOX",
-		"LODESTONE_DATA", "LODESTONE_RULES", "LODESTONE_NATS_LISTEN", "LODESTONE_HTTP_LISTEN", "LODESTONE_LOG_LEVEL",
-		"LODESTONE_CONNECTORS_REFERRALROCK_BASE_URL", "LODESTONE_CONNECTORS_REFERRALROCK_PUBLIC_KEY", "LODESTONE_CONNECTORS_REFERRALROCK_PRIVATE_KEY",
-	} {
-		if v := ts.Getenv(name); v != "" {
-			env = append(env, name+"="+v)
+// exits CODE COMMAND… runs a command that must end with that exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var exit *exec.ExitError
+	switch err := ts.Exec(args[1], args[2:]...); {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// terminate WORD sends SIGTERM to the command in the background that has WORD among its arguments;
+// `wait` then waits for its end.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: terminate WORD")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		if slices.Contains(cmd.Args[1:], args[0]) {
+			ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+			return
 		}
 	}
-	return env
+	ts.Fatalf("no command in the background has the argument %q", args[0])
+}
+
+// empty DIR… fails when a directory holds anything.
+func empty(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: empty DIR…")
+	}
+	for _, dir := range args {
+		entries, err := os.ReadDir(ts.MkAbs(dir))
+		ts.Check(err)
+		for _, e := range entries {
+			ts.Fatalf("%s holds %s", dir, e.Name())
+		}
+	}
+}
+
+// shape FILE WANT compares JSON, key by key. In WANT, "<time>" stands for a time in RFC 3339, "<id>"
+// for a text that is not empty, "<any>" for whatever there is, "<list>" for an array; an object with the
+// key "…" may have more keys than are named.
+func shape(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shape FILE WANT")
+	}
+	var got, want any
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &got); err != nil {
+		ts.Fatalf("%s is not JSON: %v", args[0], err)
+	}
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[1])), &want); err != nil {
+		ts.Fatalf("%s is not JSON: %v", args[1], err)
+	}
+	if faults := unlike("", got, want); len(faults) > 0 {
+		ts.Fatalf("%s is not like %s:\n%s", args[0], args[1], strings.Join(faults, "\n"))
+	}
+}
+
+// unlike lists where got is not what want describes.
+func unlike(path string, got, want any) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, path+": "+fmt.Sprintf(format, args...)) }
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			fault("%v is no object", got)
+			return faults
+		}
+		_, more := w["…"]
+		for _, k := range sortedKeys(w) {
+			if v, ok := g[k]; ok {
+				faults = append(faults, unlike(path+"."+k, v, w[k])...)
+			} else if k != "…" {
+				fault("has no %q", k)
+			}
+		}
+		for _, k := range sortedKeys(g) {
+			if _, ok := w[k]; !ok && !more {
+				fault("has a %q that is not expected: %v", k, g[k])
+			}
+		}
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			fault("%v, want an array of %d", got, len(w))
+			return faults
+		}
+		for i := range w {
+			faults = append(faults, unlike(fmt.Sprintf("%s[%d]", path, i), g[i], w[i])...)
+		}
+	case string:
+		text, isText := got.(string)
+		switch w {
+		case "<any>":
+		case "<list>":
+			if _, ok := got.([]any); !ok {
+				fault("%v is no array", got)
+			}
+		case "<id>":
+			if text == "" {
+				fault("%v is no text, or an empty one", got)
+			}
+		case "<time>":
+			if t, err := time.Parse(time.RFC3339, text); err != nil || t.IsZero() {
+				fault("%v is no time", got)
+			}
+		default:
+			if !isText || text != w {
+				fault("is %v, want %q", got, w)
+			}
+		}
+	default:
+		if !reflect.DeepEqual(got, want) {
+			fault("is %v, want %v", got, want)
+		}
+	}
+	return faults
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// httpMain is the program `http METHOD URL [BODY]`, which prints the status and the body of the
+// answer. Scripts use it as people use curl.
+func httpMain() {
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: http METHOD URL [BODY]")
+		os.Exit(2)
+	}
+	req, err := http.NewRequest(os.Args[1], os.Args[2], strings.NewReader(strings.Join(os.Args[3:], " ")))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(res.StatusCode)
+	if _, err := io.Copy(os.Stdout, res.Body); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

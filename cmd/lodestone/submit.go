@@ -9,8 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +23,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer/event"
 )
 
@@ -34,19 +41,27 @@ func (c *cli) submitCmd() *cobra.Command {
 synced them; the worker then takes them in.
 
 A JSON file holds one object or an array of them, an NDJSON file one on each line, a CSV file a head line
-with the names of the fields. An object is the fields themselves, or holds "fields", "context", "id" and
-"at". A row without an id gets one from the file's content and its place in it, so that submitting a file
-again after a broken run publishes nothing twice.`,
+with the names of the fields. An object is the fields themselves, or holds "fields", "context", "backfill", "id"
+and "at". A row without an id gets one from its content and its place in the file, so that submitting a file
+again after a broken run publishes nothing twice. Standard input (-) is NDJSON, or a JSON array.`,
 		Example: `  lodestone submit pricing-guide --field email=ada@example.com --field company_size=240
-  lodestone submit newsletter --file subscribers.csv --backfill`,
+  lodestone submit newsletter --file subscribers.csv --backfill
+  jq -c '.rows[]' export.json | lodestone submit webinar --file -`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if (file == "") == (len(fields) == 0) {
-				return usagef("give the submission with --field name=value, or a file of them with --file")
+				return usagef("give one submission with --field name=value, or a file of them with --file; not both")
+			}
+			if file != "" && id != "" {
+				return usagef("--id names one submission, and --file may hold many; write \"id\" into its objects instead")
 			}
 			subject, err := event.SubmissionSubject(a[0])
 			if err != nil {
 				return usageError{err}
+			}
+			cfg, err := c.load()
+			if err != nil {
+				return err
 			}
 			s := &submitter{cli: c, form: a[0], subject: subject, backfill: backfill}
 			var rows rowReader
@@ -66,35 +81,129 @@ again after a broken run publishes nothing twice.`,
 				}
 				defer closer.Close()
 			}
-			cfg, err := c.load()
-			if err != nil {
+			if s.publish, err = c.publisher(cmd.Context(), cfg); err != nil {
 				return err
 			}
-			// A worker with an embedded broker is spoken to where it listens.
-			b := cfg.broker()
-			if b.URL == "" {
-				if b.Listen == "none" || b.Listen == "" {
-					return usagef("the worker's broker does not listen (nats.listen is none); name another one with --nats-url")
-				}
-				b.URL = "nats://" + b.Listen
-			}
-			b.AcceptUnsynced = true // the worker sees to that
-			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
-			s.broker, err = broker.Open(ctx, b)
-			cancel()
-			if err != nil {
-				return fmt.Errorf("no broker answers at %s: %w; start `lodestone run`, or name the server with --nats-url", b.URL, err)
-			}
-			defer s.broker.Close()
+			defer s.publish.Close()
+			s.undeclared(cfg)
 			return s.all(cmd.Context(), rows)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&fields, "field", "f", nil, `a field of the form, name=value; "context.…" fills the context; again for each`)
-	f.StringVar(&file, "file", "", "a .json, .ndjson or .csv file, - for NDJSON on standard input")
+	f.StringVar(&file, "file", "", "a .json, .ndjson or .csv file; - reads standard input")
 	f.StringVar(&id, "id", "", "the submission's id: the same one again is the same submission")
 	f.BoolVar(&backfill, "backfill", false, "fill profiles and scores, enroll nobody")
 	return cmd
+}
+
+// publisher stores submissions and syncs them before it returns.
+type publisher interface {
+	PublishBatch(context.Context, []*nats.Msg) error
+	Close()
+}
+
+// publisher finds the way into the stream: the server outside; the worker of the data directory, over
+// its socket; a worker that listens where this one would; and when none runs, the streams of the data
+// directory themselves, which the next start takes in.
+func (c *cli) publisher(ctx context.Context, cfg settings) (publisher, error) {
+	if cfg.NATS.URL == "" {
+		if client, ok := api.Dial(cfg.Data); ok {
+			return socketPublisher{client}, nil
+		}
+		if _, err := os.Stat(filepath.Join(cfg.Data, boltstore.FileName)); err == nil {
+			return openStreams(ctx, c, cfg)
+		}
+	}
+	return dialBroker(ctx, cfg)
+}
+
+// socketPublisher publishes through the worker.
+type socketPublisher struct{ client *api.Client }
+
+func (p socketPublisher) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
+	var q api.Submissions
+	for _, m := range msgs {
+		q.Messages = append(q.Messages, api.Message{Subject: m.Subject, Header: m.Header, Data: m.Data})
+	}
+	return p.client.Call(ctx, http.MethodPost, "/api/v1/submissions", nil, q, nil)
+}
+
+func (socketPublisher) Close() {}
+
+// streams are those of a data directory in which no worker runs.
+type streams struct {
+	*broker.Broker
+	store *boltstore.Store
+}
+
+func (s streams) Close() {
+	s.Broker.Close()
+	_ = s.store.Close() // nothing was written to it
+}
+
+func openStreams(ctx context.Context, c *cli, cfg settings) (publisher, error) {
+	store, err := boltstore.Open(cfg.Data, boltstore.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if store.Copied() {
+		return nil, errors.Join(errors.New("this data directory is a copy and leaves its streams alone; nothing was submitted. `lodestone claim` makes it the one that acts"), store.Close())
+	}
+	b := cfg.broker()
+	b.Listen, b.Dir = "none", filepath.Join(cfg.Data, "jetstream")
+	opened, err := broker.Open(ctx, b)
+	if err == nil {
+		err = opened.EnsureStreams(ctx)
+	}
+	if err != nil {
+		if opened != nil {
+			opened.Close()
+		}
+		return nil, errors.Join(err, store.Close())
+	}
+	fmt.Fprintf(c.err, "no worker runs in %s: what is stored is taken in when one starts\n", cfg.Data)
+	return streams{opened, store}, nil
+}
+
+// dialBroker connects to the server outside, or to the one inside a worker where it listens.
+func dialBroker(ctx context.Context, cfg settings) (*broker.Broker, error) {
+	const patience = 5 * time.Second
+	b := cfg.broker()
+	b.AcceptUnsynced = true // the worker sees to that
+	if b.URL == "" {
+		if b.Listen == "none" || b.Listen == "" {
+			return nil, usagef("the worker's broker does not listen (nats.listen is none); name another one with --nats-url")
+		}
+		conn, err := net.DialTimeout("tcp", b.Listen, patience)
+		if err != nil {
+			return nil, fmt.Errorf("no worker listens for submissions at %s, nothing was submitted. Start `lodestone run`, or name a server with --nats-url", b.Listen)
+		}
+		_ = conn.Close() // it only shows that somebody listens
+		b.URL = "nats://" + b.Listen
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	opened, err := broker.Open(ctx, b)
+	switch {
+	case err == nil:
+		return opened, nil
+	case errors.Is(err, nats.ErrNoServers) || errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("no broker answers at %s, nothing was submitted. Start that server, or name another with --nats-url", b.URL)
+	}
+	return nil, fmt.Errorf("the broker at %s: %w; nothing was submitted", b.URL, err)
+}
+
+// undeclared says so when the rule files at hand do not know the form. It is no error: the worker may
+// have others.
+func (s *submitter) undeclared(cfg settings) {
+	set, err := rules.Load(cfg.Rules, cfg.rulesOptions())
+	if err != nil || set.Forms[s.form] != nil {
+		return
+	}
+	names := slices.Collect(maps.Keys(set.Forms))
+	fmt.Fprintf(s.cli.err, "note: no rule file in %s declares the form %s%s\n", cfg.Rules, s.form,
+		instead(s.form, names, "until one does, its submissions wait under `lodestone queue --attention`"))
 }
 
 // row is one submission to publish.
@@ -103,6 +212,8 @@ type row struct {
 	At      time.Time          `json:"at"`
 	Fields  map[string]any     `json:"fields"`
 	Context *lodestone.Context `json:"context"`
+
+	Backfill bool `json:"backfill"`
 }
 
 // rowReader gives the next row, io.EOF at the end. place says where the row stands.
@@ -125,7 +236,7 @@ type submitter struct {
 	form     string
 	subject  string
 	backfill bool
-	broker   *broker.Broker
+	publish  publisher
 	sent     int
 	told     time.Time
 }
@@ -141,13 +252,13 @@ func (s *submitter) all(ctx context.Context, rows rowReader) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		if err := s.broker.PublishBatch(ctx, batch); err != nil {
-			return fmt.Errorf("%w; %s before it were stored, and submitting the same file again publishes none of them twice", err, count(s.sent, "submission"))
+		if err := s.publish.PublishBatch(ctx, batch); err != nil {
+			return fmt.Errorf("%w; %s", err, s.before(s.sent))
 		}
 		s.sent += len(batch)
 		batch = batch[:0]
 		if time.Since(s.told) > 2*time.Second {
-			fmt.Fprintf(s.cli.err, "%d submissions stored\n", s.sent)
+			fmt.Fprintf(s.cli.err, "%d submissions stored so far\n", s.sent)
 			s.told = time.Now()
 		}
 		return nil
@@ -158,11 +269,11 @@ func (s *submitter) all(ctx context.Context, rows rowReader) error {
 			break
 		}
 		if err != nil {
-			return errors.Join(flush(), fmt.Errorf("%s%w; %s before it were stored", place, err, count(s.sent+len(batch), "submission")))
+			return s.broken(flush(), place, err)
 		}
-		body, err := event.NewSubmission(r.ID, "lodestone-submit", s.form, r.At, r.Fields, r.Context, s.backfill)
+		body, err := event.NewSubmission(r.ID, "lodestone-submit", s.form, r.At, r.Fields, r.Context, s.backfill || r.Backfill)
 		if err != nil {
-			return errors.Join(flush(), fmt.Errorf("%s%w", place, err))
+			return s.broken(flush(), place, err)
 		}
 		batch = append(batch, &nats.Msg{Subject: s.subject, Data: body, Header: nats.Header{
 			"Content-Type": {event.ContentType}, nats.MsgIdHdr: {"lodestone-submit " + r.ID},
@@ -188,10 +299,33 @@ func (s *submitter) all(ctx context.Context, rows rowReader) error {
 	return nil
 }
 
+// broken is the error of a row that cannot be read, after the rows before it were stored; stored is
+// what went wrong with that.
+func (s *submitter) broken(stored error, place string, err error) error {
+	if place == "" {
+		return errors.Join(stored, err)
+	}
+	return errors.Join(stored, fmt.Errorf("%s%w; %s", place, err, s.before(s.sent)))
+}
+
+// before says what was stored before a file broke off.
+func (s *submitter) before(n int) string {
+	if n == 0 {
+		return "nothing was stored"
+	}
+	return count(n, "submission") + " before it stored; mend the file and submit it again, none of them is taken twice"
+}
+
 // openRows opens a file of submissions by its ending.
 func (c *cli) openRows(path string) (rowReader, io.Closer, error) {
 	if path == "-" {
-		r, err := ndjsonRows("-", c.in)
+		const name = "standard input"
+		in := bufio.NewReader(c.in)
+		read := ndjsonRows
+		if b, _ := in.Peek(64); bytes.HasPrefix(bytes.TrimSpace(b), []byte("[")) {
+			read = jsonRows
+		}
+		r, err := read(name, in)
 		return r, io.NopCloser(nil), err
 	}
 	f, err := os.Open(path)
@@ -218,15 +352,16 @@ func (c *cli) openRows(path string) (rowReader, io.Closer, error) {
 // rowOf makes a row of a JSON object: the fields themselves, or an object that holds them.
 func rowOf(data []byte, fallback string) (row, error) {
 	var fields map[string]any
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	if err := dec.Decode(&fields); err != nil {
-		return row{}, fmt.Errorf("not a JSON object: %w", err)
+	if err := decodeOne(data, &fields); err != nil {
+		return row{}, err
+	}
+	if fields == nil {
+		return row{}, errors.New("not a JSON object but null")
 	}
 	r := row{Fields: fields}
 	if _, ok := fields["fields"].(map[string]any); ok {
 		r = row{}
-		if err := json.Unmarshal(data, &r); err != nil {
+		if err := decodeOne(data, &r); err != nil {
 			return row{}, err
 		}
 	}
@@ -234,6 +369,19 @@ func rowOf(data []byte, fallback string) (row, error) {
 		r.ID = fallback
 	}
 	return r, nil
+}
+
+// decodeOne reads one JSON value that must be all there is; numbers keep their digits.
+func decodeOne(data []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("not a JSON object: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON object on a line")
+	}
+	return nil
 }
 
 func jsonRows(path string, f io.Reader) (rowReader, error) {
@@ -292,7 +440,13 @@ func csvRows(path string, f io.Reader) (rowReader, error) {
 	n := 0
 	return func() (row, string, error) {
 		rec, err := r.Read()
-		if err != nil {
+		var wrong *csv.ParseError
+		switch {
+		case errors.As(err, &wrong) && errors.Is(err, csv.ErrFieldCount):
+			return row{}, fmt.Sprintf("%s:%d: ", path, wrong.Line), fmt.Errorf("%d values, and the first line names %d fields", len(rec), len(head))
+		case errors.As(err, &wrong):
+			return row{}, fmt.Sprintf("%s:%d:%d: ", path, wrong.Line, wrong.Column), wrong.Err
+		case err != nil:
 			return row{}, path + ": ", err
 		}
 		n++

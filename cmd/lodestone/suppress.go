@@ -16,9 +16,15 @@ func (c *cli) suppressCmd() *cobra.Command {
 		Short: "The list of addresses that are never contacted: add, rm, ls",
 		Example: `  lodestone suppress add ada@example.com --reason "asked by phone"
   lodestone suppress ls`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("say what to do: suppress add, suppress rm or suppress ls")
+		Long: `The list of addresses that are never contacted, whatever the rules say. It holds what was put there by
+hand, and what was learnt: an address that unsubscribed at a provider, or that bounced for good. Each
+touchpoint is held against it at the last moment before it goes out.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				return usagef("unknown command %q%s", "suppress "+a[0], suggestion(cmd, a[0]))
+			}
+			return usagef("say what to do: suppress add, suppress rm or suppress ls; see %s --help", cmd.CommandPath())
 		},
 	}
 	cmd.AddCommand(c.suppressChange("add", false), c.suppressChange("rm", true), c.suppressLs())
@@ -27,13 +33,15 @@ func (c *cli) suppressCmd() *cobra.Command {
 
 func (c *cli) suppressChange(name string, remove bool) *cobra.Command {
 	var reason string
-	short, done, not := "Put addresses on the list", "suppressed", "was on the list already"
+	short, done, not := "Put addresses on the list", "suppressed: nothing is sent to it any more", "was on the list already"
+	because := "asked by phone"
 	if remove {
-		short, done, not = "Take addresses off the list", "no longer suppressed", "was not on the list"
+		because = "signed up again"
+		short, done, not = "Take addresses off the list", "off the list: it may be contacted again", "was not on the list"
 	}
 	cmd := &cobra.Command{
 		Use: name + " EMAIL…", Short: short,
-		Example: "  lodestone suppress " + name + ` ada@example.com --reason "asked by phone"`,
+		Example: "  lodestone suppress " + name + ` ada@example.com --reason "` + because + `"`,
 		Args:    args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, emails []string) error {
 			for _, e := range emails {
@@ -69,7 +77,7 @@ func (c *cli) suppressChange(name string, remove bool) *cobra.Command {
 
 func (c *cli) suppressLs() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls [EMAIL…]", Short: "Show the list, or whether addresses are on it", Example: "  lodestone suppress ls",
+		Use: "ls [EMAIL…]", Short: "Show the list, or whether addresses are on it", Example: "  lodestone suppress ls\n  lodestone suppress ls ada@example.com --json",
 		RunE: func(cmd *cobra.Command, emails []string) error {
 			only := map[lodestone.Email]bool{}
 			for _, e := range emails {
@@ -105,13 +113,13 @@ func (c *cli) suppressLs() *cobra.Command {
 			}
 			if len(list) == 0 {
 				if len(only) > 0 {
-					fmt.Fprintln(c.out, "none of them is suppressed")
+					fmt.Fprintln(c.out, "none of these is on the suppression list")
 				} else {
-					fmt.Fprintln(c.out, "no address is suppressed")
+					fmt.Fprintln(c.out, "nobody is on the suppression list")
 				}
 				return nil
 			}
-			rows := [][]string{{"LEAD", "SINCE", "BY", "REASON"}}
+			rows := [][]string{{"ADDRESS", "SINCE", "BY", "REASON"}}
 			for _, s := range list {
 				rows = append(rows, []string{string(s.Email), utc(s.At), s.Source, s.Reason})
 			}

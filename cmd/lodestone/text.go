@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scoring"
 )
 
 // printJSON writes v indented.
@@ -32,6 +34,7 @@ func table(w io.Writer, indent string, rows [][]string) {
 }
 
 // writeExplanation puts an explanation into words. set names the bands' limits; nil leaves them out.
+// One of [api.Hypothetical] is put as what would be.
 func writeExplanation(w io.Writer, x *api.Explanation, set *rules.Set, now time.Time) {
 	fmt.Fprintf(w, "%s\n", x.Email)
 	if x.Suppression != nil {
@@ -97,8 +100,12 @@ func bandWords(score int, band string, set *rules.Set) string {
 }
 
 func writeDecision(w io.Writer, x *api.Explanation) {
-	if x.Decision != nil {
-		fmt.Fprintf(w, "\nLast submission: form %s, %s: %s\n", x.Decision.Form, utc(x.Decision.SubmittedAt), decisionWords(x.Decision))
+	if d := x.Decision; d != nil {
+		what := fmt.Sprintf("Last submission: form %s, %s", d.Form, utc(d.SubmittedAt))
+		if x.History == nil {
+			what = "What would follow"
+		}
+		fmt.Fprintf(w, "\n%s: %s\n", what, decisionWords(d))
 	}
 	var rows [][]string
 	for _, c := range x.Candidates {
@@ -154,21 +161,25 @@ func candidateWords(c lodestone.Candidate) string {
 
 func writeTouchpoints(w io.Writer, x *api.Explanation, now time.Time) {
 	if e := x.Enrollment; e != nil {
-		fmt.Fprintf(w, "\nIn sequence %s since %s: %s", e.Sequence, utc(e.StartedAt), e.State)
-		if e.Reason != "" && string(e.Reason) != string(e.State) {
-			fmt.Fprintf(w, " (%s)", e.Reason)
+		since := ""
+		if !e.StartedAt.IsZero() {
+			since = " since " + utc(e.StartedAt)
 		}
-		fmt.Fprintf(w, "; version %s\n", e.Version)
+		if x.History == nil && x.Decision != nil && x.Decision.Enrollment == e.ID {
+			since = ""
+		}
+		fmt.Fprintf(w, "\nIn sequence %s%s: %s", e.Sequence, since, e.State)
+		if !e.EndedAt.IsZero() {
+			fmt.Fprintf(w, " at %s", utc(e.EndedAt))
+		}
+		fmt.Fprintf(w, "%s; version %s\n", because(e.Reason, string(e.State)), e.Version)
 	}
 	if len(x.Touchpoints) > 0 {
 		fmt.Fprintln(w, "\nTouchpoints")
 	}
 	for _, t := range x.Touchpoints {
-		fmt.Fprintf(w, "  %s.%s, %s: %s", t.Sequence, t.Step, t.Operation, t.State)
-		if t.Reason != "" {
-			fmt.Fprintf(w, " (%s)", t.Reason)
-		}
-		fmt.Fprintf(w, "  [%s]\n", t.ID)
+		fmt.Fprintf(w, "  %s.%s, %s: %s%s\n", t.Sequence, t.Step, t.Operation, t.State, because(t.Reason, string(t.State)))
+		fmt.Fprintf(w, "      %s\n", t.ID)
 		for _, v := range t.Verdicts {
 			if v.OK && v.Evidence == "" {
 				continue
@@ -177,57 +188,74 @@ func writeTouchpoints(w io.Writer, x *api.Explanation, now time.Time) {
 			if !v.OK {
 				mark = "no"
 			}
-			fmt.Fprintf(w, "    %s  %s: %s\n", mark, v.Check, orReason(v.Evidence, v.Reason))
+			evidence := strings.TrimPrefix(v.Evidence, string(v.Check)+": ")
+			fmt.Fprintf(w, "      %s  %s: %s\n", mark, v.Check, cmp.Or(evidence, words(v.Reason)))
 		}
 		for _, a := range t.Attempts {
-			fmt.Fprintf(w, "    %s  attempt %d: %s", utc(a.At), a.Number, a.State)
-			if a.Reason != "" {
-				fmt.Fprintf(w, " (%s)", a.Reason)
-			}
-			if a.Status != 0 {
-				fmt.Fprintf(w, ", HTTP %d", a.Status)
-			}
-			if a.Reference != "" {
-				fmt.Fprintf(w, ", the provider calls it %s", a.Reference)
-			}
-			if a.Detail != "" {
-				fmt.Fprintf(w, ": %s", a.Detail)
-			}
-			fmt.Fprintln(w)
+			writeAttempt(w, &a)
 		}
 	}
 	if n := x.Next; n != nil {
-		fmt.Fprintf(w, "\nNext: %s at %s (%s)", n.Step, utc(n.At), n.AtLocal)
+		fmt.Fprintf(w, "\nNext: %s at %s", n.Step, utc(n.At))
+		if local, err := time.Parse(time.RFC3339, n.AtLocal); err == nil && n.Zone != "UTC" {
+			fmt.Fprintf(w, ", %s in %s", local.Format("2006-01-02 15:04:05"), n.Zone)
+		}
 		if d := n.At.Sub(now); d > 0 {
 			fmt.Fprintf(w, ", in %s", roughly(d))
 		} else {
-			fmt.Fprint(w, ", due now")
+			fmt.Fprintf(w, ", late by %s", roughly(-d))
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, because(n.Reason, string(lodestone.ReasonPlanned)))
 	} else if len(x.Touchpoints) > 0 {
 		fmt.Fprintln(w, "\nNext: nothing is planned")
 	}
 }
 
-func writeAttention(w io.Writer, items []lodestone.Attention) {
+func writeAttempt(w io.Writer, a *api.Attempt) {
+	what := fmt.Sprintf("attempt %d", a.Number)
+	if a.Lookup {
+		what = "looked up"
+	}
+	fmt.Fprintf(w, "      %s at %s: %s%s", what, utc(a.At), a.State, because(a.Reason, string(a.State)))
+	if a.Status != 0 {
+		fmt.Fprintf(w, ", HTTP %d", a.Status)
+	}
+	if a.Reference != "" {
+		fmt.Fprintf(w, ", the provider calls it %s", a.Reference)
+	}
+	if a.Detail != "" {
+		fmt.Fprintf(w, ": %s", a.Detail)
+	}
+	fmt.Fprintln(w)
+}
+
+// because puts a reason in brackets, unless it says what was said already.
+func because(r lodestone.Reason, said string) string {
+	if r == "" || string(r) == said || r == lodestone.ReasonPlanned {
+		return ""
+	}
+	return " (" + words(r) + ")"
+}
+
+// words writes a reason as words: no_answer is "no answer".
+func words(r lodestone.Reason) string { return strings.ReplaceAll(string(r), "_", " ") }
+
+func writeAttention(w io.Writer, items []api.Item) {
 	if len(items) == 0 {
 		return
 	}
 	fmt.Fprintln(w, "\nFor a human to look at")
 	for _, a := range items {
-		fmt.Fprintf(w, "  %s %s: %s", a.Kind, a.ID, a.Reason)
+		what := string(a.Kind)
+		if a.Form != "" {
+			what += " of form " + a.Form
+		}
+		fmt.Fprintf(w, "  %s, %s, %s", what, utc(a.At), words(a.Reason))
 		if a.Detail != "" {
 			fmt.Fprintf(w, ": %s", a.Detail)
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "\n      %s\n", a.ID)
 	}
-}
-
-func orReason(evidence string, reason lodestone.Reason) string {
-	if evidence != "" {
-		return evidence
-	}
-	return string(reason)
 }
 
 func signed(v float64) string {
@@ -242,12 +270,16 @@ func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // roughly rounds a duration to what a person wants to know of it.
 func roughly(d time.Duration) string {
 	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < 2*time.Minute:
+		return count(int(d.Round(time.Second)/time.Second), "second")
+	case d < 2*time.Hour:
+		return count(int(d.Round(time.Minute)/time.Minute), "minute")
+	case d < 36*time.Hour:
+		return count(int(d.Round(time.Hour)/time.Hour), "hour")
 	default:
-		return fmt.Sprintf("%d days", int(d.Hours()/24+0.5))
+		return count(int(d.Round(24*time.Hour)/(24*time.Hour)), "day")
 	}
 }
 
@@ -258,4 +290,13 @@ func list(names []string) string {
 		return "none"
 	}
 	return strings.Join(names, ", ")
+}
+
+// instead ends a message about a word that is not known: with the one that was probably meant, and
+// with what there is.
+func instead(word string, known []string, all string) string {
+	if c := scoring.Closest(word, known); c != "" {
+		return "; did you mean " + c + "? (" + all + ")"
+	}
+	return "; " + all
 }

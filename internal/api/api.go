@@ -43,6 +43,8 @@ type Server struct {
 	Committed func(*sequencer.Change)
 	// Accounts are the connectors that can be called, by name.
 	Accounts map[string]*connectors.Account
+	// Publish stores submissions; nil where none are taken.
+	Publish Publisher
 	// Worker reports whether a running worker answers.
 	Worker bool
 }
@@ -81,6 +83,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/totals", answer(s.totals))
 	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
 	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
+	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
 	}))

@@ -14,15 +14,6 @@ import (
 	"github.com/lodestonehq/lodestone"
 )
 
-// Unlisten removes what Listen made, after the socket was closed.
-func Unlisten(dir string) error {
-	path, moved, err := SocketPath(dir)
-	if err != nil || !moved || path == "" {
-		return err
-	}
-	return errors.Join(os.RemoveAll(filepath.Dir(path)), os.Remove(filepath.Join(dir, SocketName+".path")))
-}
-
 // Client speaks to an API. Make one with [Dial] or [Direct].
 type Client struct {
 	http http.Client

@@ -106,7 +106,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.socket, err = api.Listen(opts.Data); err != nil {
 		return nil, err
 	}
-	w.closers = append(w.closers, func() error { return api.Unlisten(opts.Data) }, w.socket.Close)
+	w.closers = append(w.closers, w.socket.Close)
 	if opts.HTTPListen != "none" && opts.HTTPListen != "" {
 		if w.web, err = net.Listen("tcp", opts.HTTPListen); err != nil {
 			return nil, fmt.Errorf("http.listen: %w; choose another address, or \"none\"", err)
@@ -233,7 +233,11 @@ func (w *Worker) Rulebook() *sequencer.Rulebook { return w.book.Load() }
 func (w *Worker) Client() *api.Client { return api.Direct(w.api().Handler()) }
 
 func (w *Worker) api() *api.Server {
-	return &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Worker: true}
+	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Worker: true}
+	if w.broker != nil {
+		s.Publish = w.broker
+	}
+	return s
 }
 
 // Run works until ctx is done or a part must not go on, then stops: intake first, then the calls in
