@@ -120,7 +120,8 @@ type Kind struct {
 func (k Kind) RuleOperations() []lodestone.Operation {
 	ops := slices.Clone(k.Operations)
 	for i := range k.Endpoints {
-		if op, ok := k.Endpoints[i].Operation(); ok {
+		op, ok := k.Endpoints[i].Operation()
+		if _, own := k.Operation(op.Name); ok && !own { // the connector's own way of an operation comes first
 			ops = append(ops, op)
 		}
 	}

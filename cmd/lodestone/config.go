@@ -11,7 +11,10 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/blocks23"
+	"github.com/lodestonehq/lodestone/connectors/referralfactory"
 	"github.com/lodestonehq/lodestone/connectors/referralrock"
+	"github.com/lodestonehq/lodestone/connectors/saasquatch"
 	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/config"
@@ -19,7 +22,7 @@ import (
 )
 
 // kinds are the connectors that this binary has. A new one is wired in here.
-var kinds = []connectors.Kind{referralrock.Kind()}
+var kinds = []connectors.Kind{referralrock.Kind(), blocks23.Kind(), saasquatch.Kind(), referralfactory.Kind()}
 
 func kindOf(name string) (connectors.Kind, bool) {
 	i := slices.IndexFunc(kinds, func(k connectors.Kind) bool { return k.Name == name })

@@ -188,14 +188,18 @@ func TestHooksInstallListed(t *testing.T) {
 	if code != exitDone || len(list) != 1 || list[0].State != "installed" || list[0].URL != hookURL+"/hooks/saasquatch" || p.count() != 1 {
 		t.Fatalf("exit code %d, %+v, %d made\n%s", code, list, p.count(), errs)
 	}
-	p.set(func() { p.history = []map[string]any{p.made[0], {"endpointUrl": "https://else.example.com", "webhookTypes": []string{"*"}}} })
+	p.set(func() {
+		p.history = []map[string]any{p.made[0], {"endpointUrl": "https://else.example.com", "webhookTypes": []string{"*"}}}
+	})
 	if code, list, _, errs := hooksCommand(t, data, install...); code != exitDone || list[0].State != "present" || p.count() != 1 {
 		t.Errorf("again: exit code %d, %+v, %d made\n%s", code, list, p.count(), errs)
 	}
 	if code, list, _, errs := hooksCommand(t, data, "ls", "saasquatch"); code != exitDone || len(list) != 2 {
 		t.Errorf("ls: exit code %d, %+v\n%s", code, list, errs)
 	}
-	p.set(func() { p.history[0] = map[string]any{"endpointUrl": hookURL + "/hooks/saasquatch", "webhookTypes": []string{"user.created"}} })
+	p.set(func() {
+		p.history[0] = map[string]any{"endpointUrl": hookURL + "/hooks/saasquatch", "webhookTypes": []string{"user.created"}}
+	})
 	if code, list, _, _ := hooksCommand(t, data, install...); code != exitFailed || !strings.Contains(list[0].Detail, "referral.converted") || p.count() != 1 {
 		t.Errorf("a subscription to other events: exit code %d, %+v", code, list)
 	}

@@ -22,7 +22,8 @@ func (c *cli) sandboxCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "A stand-in for the providers, to try rules against; shows what it receives",
-		Long: `Sandbox answers like ReferralRock, over HTTP, and sends nothing to anybody. Point a connector at it:
+		Long: `Sandbox answers like ReferralRock, 23blocks, SaaSquatch and Referral Factory, over HTTP, and sends nothing
+to anybody. Point a connector at its place, /referralrock, /23blocks, /saasquatch or /referralfactory:
 
   LODESTONE_CONNECTORS_REFERRALROCK_BASE_URL=http://127.0.0.1:9090/referralrock
   LODESTONE_CONNECTORS_REFERRALROCK_PUBLIC_KEY=any LODESTONE_CONNECTORS_REFERRALROCK_PRIVATE_KEY=any
@@ -32,7 +33,8 @@ Each request is printed as it comes. It can be made to fail, while it runs:
   curl -H 'Content-Type: application/json' -d '{"kind":"503","operation":"invite","times":3}' http://127.0.0.1:9090/_sandbox/faults
   curl -X DELETE http://127.0.0.1:9090/_sandbox/faults
 
-and asked what it did: /_sandbox/received, /_sandbox/effects, /_sandbox/violations.`,
+and asked what it did: /_sandbox/received, /_sandbox/effects, /_sandbox/violations. A page at /_sandbox/ shows
+what it holds.`,
 		Example: "  lodestone sandbox\n  lodestone sandbox --listen 127.0.0.1:9191 --unsubscribed ada@example.com --json",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,7 +56,7 @@ and asked what it did: /_sandbox/received, /_sandbox/effects, /_sandbox/violatio
 			if err != nil {
 				return fmt.Errorf("--listen: %w; choose another address", err)
 			}
-			fmt.Fprintf(c.err, "sandbox of ReferralRock at http://%s/referralrock, any keys; what it did at http://%s/_sandbox/received\n", l.Addr(), l.Addr())
+			fmt.Fprintf(c.err, "sandbox at http://%s/referralrock, /23blocks, /saasquatch and /referralfactory, any keys; what it did at http://%s/_sandbox/\n", l.Addr(), l.Addr())
 			return serveUntil(cmd.Context(), l, sandbox.New(opts).Handler())
 		},
 	}

@@ -19,7 +19,10 @@ func sandboxed(t *testing.T) (*connectors.Account, *sandbox.Server) {
 	t.Helper()
 	box := sandbox.New(sandbox.Options{})
 	server := httptest.NewServer(box.Handler())
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		box.Close()
+	})
 	a, err := connectors.Open(referralrock.Kind(), connectors.Settings{
 		BaseURL: server.URL + "/referralrock", Rate: 1000,
 		Secrets: map[string]connectors.Secret{"public_key": "a", "private_key": "b"},

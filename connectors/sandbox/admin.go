@@ -16,6 +16,7 @@ func (s *Server) admin() {
 			send(w, reply{status: http.StatusOK, body: v()})
 		})
 	}
+	s.mux.HandleFunc("GET /_sandbox/{$}", s.page)
 	get("received", func() any { return s.Received() })
 	get("effects", func() any { return s.Effects() })
 	get("violations", func() any { return s.Violations() })

@@ -31,8 +31,10 @@ type contract struct {
 type route struct {
 	operation string
 	query     map[string]parameter
-	body      *jsonschema.Schema // nil: it takes none
-	keys      map[string]bool    // of the body, or of each of its elements; nil: any
+	path      map[string]*jsonschema.Schema // of the variables
+	body      *jsonschema.Schema            // nil: it takes none
+	optional  bool                          // the body may be left out
+	keys      map[string]bool               // of the body, or of each of its elements; nil: any
 	answers   map[string]*jsonschema.Schema
 }
 
@@ -159,12 +161,12 @@ func (b builder) compile(at string) (*jsonschema.Schema, error) {
 }
 
 func (b builder) route(op map[string]any, at string) (*route, error) {
-	r := &route{query: map[string]parameter{}, answers: map[string]*jsonschema.Schema{}}
+	r := &route{query: map[string]parameter{}, path: map[string]*jsonschema.Schema{}, answers: map[string]*jsonschema.Schema{}}
 	r.operation, _ = op["operationId"].(string)
 	params, _ := op["parameters"].([]any)
 	for i, raw := range params {
 		p, where := b.follow(raw, at+"/parameters/"+strconv.Itoa(i))
-		if p["in"] != "query" {
+		if p["in"] != "query" && p["in"] != "path" {
 			continue
 		}
 		schema, err := b.compile(where + "/schema")
@@ -174,6 +176,10 @@ func (b builder) route(op map[string]any, at string) (*route, error) {
 		s, _ := b.follow(p["schema"], "")
 		typ, _ := s["type"].(string)
 		name, _ := p["name"].(string)
+		if p["in"] == "path" {
+			r.path[name] = schema
+			continue
+		}
 		r.query[name] = parameter{required: p["required"] == true, typ: typ, schema: schema}
 	}
 	if body := object(object(object(op["requestBody"])["content"])["application/json"]); body != nil {
@@ -182,6 +188,7 @@ func (b builder) route(op map[string]any, at string) (*route, error) {
 			return nil, err
 		}
 		r.body = schema
+		r.optional = object(op["requestBody"])["required"] != true
 		r.keys = b.keys(body["schema"])
 	}
 	for status, raw := range object(op["responses"]) {
@@ -216,8 +223,45 @@ func (b builder) keys(schema any) map[string]bool {
 	return keys
 }
 
-// find gives the route of a request, nil when the description has none.
-func (c *contract) find(r *http.Request) *route { return c.routes[r.Method+" "+r.URL.Path] }
+// find gives the route of a request, nil when the description has none. The variables of its path are
+// the request's path values then. A path without variables goes before one that has some.
+func (c *contract) find(r *http.Request) *route {
+	if exact := c.routes[r.Method+" "+r.URL.Path]; exact != nil {
+		return exact
+	}
+	parts := strings.Split(r.URL.EscapedPath(), "/")
+	for known, route := range c.routes {
+		if method, path, _ := strings.Cut(known, " "); method == r.Method && len(route.path) > 0 {
+			if values := variables(strings.Split(path, "/"), parts); values != nil {
+				for name, v := range values {
+					r.SetPathValue(name, v)
+				}
+				return route
+			}
+		}
+	}
+	return nil
+}
+
+// variables reads a path by its template, nil when it is another one.
+func variables(template, parts []string) map[string]string {
+	if len(template) != len(parts) {
+		return nil
+	}
+	values := map[string]string{}
+	for i, t := range template {
+		v, err := url.PathUnescape(parts[i])
+		switch {
+		case err != nil:
+			return nil
+		case strings.HasPrefix(t, "{") && v != "":
+			values[strings.Trim(t, "{}")] = v
+		case t != v:
+			return nil
+		}
+	}
+	return values
+}
 
 // check finds what is wrong with a request; the error names the place and not the value, which may be
 // anybody's.
@@ -241,6 +285,14 @@ func (r *route) check(req *request) error {
 		if p.required && !values.Has(name) {
 			return fmt.Errorf("query parameter %s is required", name)
 		}
+	}
+	for name, schema := range r.path {
+		if v := req.PathValue(name); v != "" && schema.Validate(v) != nil {
+			return fmt.Errorf("path variable %s has a value that is not allowed", name)
+		}
+	}
+	if r.optional && len(req.body) == 0 {
+		return nil
 	}
 	if r.body == nil {
 		if len(req.body) > 0 {

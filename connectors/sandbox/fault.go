@@ -129,6 +129,9 @@ func (f *Fault) check() error {
 	return nil
 }
 
+// alike are the operations of other providers that a verb stands for, by the one that it is turned into.
+var alike = map[string][]string{"createReferral": {"openUserUpsert"}}
+
 // Fault switches a fault on. The error says what is wrong with it.
 func (s *Server) Fault(f Fault) error {
 	if err := f.check(); err != nil {
@@ -179,7 +182,7 @@ func (s *Server) play(operation string, emails []string, externalID string) *pla
 	for i := len(s.faults) - 1; i >= 0; i-- {
 		f := s.faults[i]
 		same := func(e string) bool { return strings.EqualFold(e, f.Email) }
-		if f.Operation != "" && f.Operation != operation ||
+		if f.Operation != "" && f.Operation != operation && !slices.Contains(alike[f.Operation], operation) ||
 			f.Email != "" && !slices.ContainsFunc(emails, same) ||
 			f.ExternalID != "" && f.ExternalID != externalID {
 			continue

@@ -276,6 +276,7 @@ func FuzzProvider(f *testing.F) {
 	f.Add("GET", "/api/referral/single", "externalId=%zz", []byte(nil))
 	f.Add("PATCH", "/../_sandbox", "", []byte(`[[[[`))
 	s := New(Options{Keep: 10})
+	silence(s)
 	f.Fuzz(func(t *testing.T, method, path, query string, body []byte) {
 		r := httptest.NewRequest("GET", "/referralrock/", bytes.NewReader(body))
 		r.Method, r.URL.Path, r.URL.RawQuery = method, "/referralrock/"+strings.TrimPrefix(path, "/"), query

@@ -1,12 +1,13 @@
 package sandbox
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +17,19 @@ import (
 
 	"github.com/lodestonehq/lodestone/connectors/referralrock/api"
 )
+
+// What Referral Rock does and nobody says is assumed here as follows, beside the settings of
+// [Duplicates]:
+//
+//	removing       one of nothing or of several is refused for that item alone; what hangs on it stays
+//	member         an address is a member once in each program
+//	invite feed    a contact becomes a member of the first program; one who is there is skipped
+//	status         every change that is not documented as impossible is possible
+//	approval       pays the reward of the program's rule, which can be issued 30 days later
+//	action         pays 5 % of its amount; one with a known externalIdentifier changes nothing
+//	issued reward  cannot be issued again or removed
+//	webhooks       every subscription is a new one; see hooks
+//	dates          filters are in UTC; the first moment counts in, the last does not
 
 // wireTime is how Referral Rock writes times: whole seconds, no zone.
 const wireTime = "2006-01-02T15:04:05"
@@ -27,14 +41,20 @@ const defaultCount = 30
 type rock struct {
 	s        *Server
 	contract *contract
+	hooks    *hooks
 	handlers map[string]func(*request) reply // by operationId
 
 	mu           sync.Mutex // guards what follows
 	programs     []api.Program
+	rules        []api.RewardRule
+	payouts      []api.Payout
 	members      *table[api.Member]
 	referrals    *table[api.Referral]
-	unsubscribed map[string]bool // by address in lower case
-	codes        int             // that were made up
+	rewards      *table[api.Reward]
+	transactions []api.PayoutTransaction // oldest first
+	actions      map[string]bool         // by program and external identifier
+	unsubscribed map[string]bool         // by address in lower case
+	codes        int                     // that were made up
 }
 
 func memberKeys(m api.Member) []string {
@@ -42,7 +62,13 @@ func memberKeys(m api.Member) []string {
 }
 
 func referralKeys(v api.Referral) []string {
-	return keys(key("email", v.Email), key("id", &v.Id), key("code", v.MemberReferralCode), key("external", v.ExternalIdentifier), key("phone", v.PhoneNumber))
+	return keys(key("email", v.Email), key("id", &v.Id), key("code", v.MemberReferralCode), key("external", v.ExternalIdentifier),
+		key("phone", v.PhoneNumber), key("member", &v.ReferringMemberId))
+}
+
+func rewardKeys(v api.Reward) []string {
+	return keys(key("email", v.RecipientEmailAddress), key("id", &v.Id), key("external", v.RecipientExternalIdentifier),
+		key("recipient", v.RecipientId))
 }
 
 // anyKey are the keys under which a list's query may find a row.
@@ -51,50 +77,67 @@ func anyKey(query string) []string {
 }
 
 func newRock(s *Server, c *contract) *rock {
-	r := &rock{s: s, contract: c}
+	r := &rock{s: s, contract: c, hooks: newHooks(s.opts.Keep)}
 	r.handlers = map[string]func(*request) reply{
+		"listPrograms":            r.listPrograms,
+		"getProgram":              r.getProgram,
+		"listMembers":             r.listMembers,
+		"createMember":            r.createMember,
+		"removeMembers":           r.removeMembers,
+		"deleteMembers":           r.removeMembers,
+		"getMemberStats":          r.memberStats,
+		"createMemberAccessUrls":  r.createMemberAccessUrls,
 		"createInviteFeedEntry":   r.createInviteFeedEntry,
 		"createInviteFeedEntries": r.createInviteFeedEntries,
-		"createReferral":          r.createReferral,
-		"createMember":            r.createMember,
-		"getReferral":             r.getReferral,
 		"listReferrals":           r.listReferrals,
-		"listMembers":             r.listMembers,
+		"getReferral":             r.getReferral,
+		"createReferral":          r.createReferral,
+		"updateReferrals":         r.updateReferrals,
+		"updateReferralStatus":    r.updateReferralStatus,
+		"removeReferrals":         r.removeReferrals,
+		"deleteReferrals":         r.removeReferrals,
+		"createReferralAction":    r.createReferralAction,
+		"listRewards":             r.listRewards,
+		"issueReward":             r.issueReward,
+		"removeRewards":           r.removeRewards,
+		"deleteRewards":           r.removeRewards,
+		"listRewardRules":         r.listRewardRules,
+		"getPayout":               r.getPayout,
+		"listPendingPayouts":      r.listPendingPayouts,
+		"listPayoutTransactions":  r.listPayoutTransactions,
 		"getEmailUnsubscribed":    r.getEmailUnsubscribed,
 		"unsubscribeEmail":        r.unsubscribeEmail,
 		"removeEmailUnsubscribe":  r.removeEmailUnsubscribe,
-		"listPrograms":            r.listPrograms,
-		"getProgram":              r.getProgram,
+		"deleteEmailUnsubscribe":  r.removeEmailUnsubscribe,
+		"createHook":              r.createHook,
+		"deleteHook":              r.deleteHook,
+		"getHookHistory":          r.hookHistory,
 	}
 	r.reset()
+	s.mux.HandleFunc("GET /_sandbox/hooks", func(w http.ResponseWriter, _ *http.Request) {
+		send(w, reply{status: http.StatusOK, body: r.hooks.list()})
+	})
 	return r
 }
 
-// reset puts the data back as it was at the start.
-func (r *rock) reset() {
+// holds implements holder.
+func (r *rock) holds() []holding {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	program := api.Program{
-		Id: "6f1d2c44-0a7e-4c55-9a51-2f9f6d1f0b10", Name: "customers-2026", IsActive: true,
-		Title: ptr("Bring a friend"), Type: ptr("Web"), MemberOffer: ptr("20 EUR credit"), ReferralOffer: ptr("10 % off"),
-		DirectUrl: ptr("https://refer.example.com/customers-2026"), WidgetUrl: ptr("https://refer.example.com/w/customers-2026"),
-	}
-	r.programs, r.codes = []api.Program{program}, 0
-	r.members, r.referrals = newTable(memberKeys), newTable(referralKeys)
-	for _, m := range []struct{ id, first, last, email, code string }{
-		{"b0c3a9de-7a0b-4f0e-8e6c-3d7c0f6f5a01", "Ines", "Duarte", "ines.duarte@example.com", "INES1042"},
-		{"b0c3a9de-7a0b-4f0e-8e6c-3d7c0f6f5a02", "Ada", "Advocate", "ada.advocate@example.com", "ADA2026"},
-	} {
-		v := newMember(program, m.id, m.first, &m.last, m.email, m.code, "Activated", time.Date(2026, 2, 3, 14, 5, 9, 0, time.UTC))
-		r.members.add(stored[api.Member]{v: v})
-	}
-	r.unsubscribed = map[string]bool{}
-	for _, e := range r.s.opts.Unsubscribed {
-		r.unsubscribed[strings.ToLower(string(e))] = true
+	return []holding{
+		{"programs", len(r.programs)}, {"members", r.members.len()}, {"referrals", r.referrals.len()}, {"rewards", r.rewards.len()},
+		{"transfers", len(r.transactions)}, {"unsubscribed", len(r.unsubscribed)}, {"webhooks", len(r.hooks.list())},
 	}
 }
 
 func ptr[T any](v T) *T { return &v }
+
+func value[T any](v *T) (zero T) {
+	if v == nil {
+		return zero
+	}
+	return *v
+}
 
 func (r *rock) failure(status int, words string) reply {
 	return reply{status: status, body: map[string]string{"Message": words}}
@@ -111,8 +154,10 @@ func (r *rock) match(req *request) (operation string, emails []string, externalI
 		emails = append(emails, e)
 	}
 	type keys struct {
-		Email              string `json:"email"`
-		ExternalIdentifier string `json:"externalIdentifier"`
+		Email, EmailAddress, ReferralQuery, ExternalIdentifier string
+		Query                                                  struct {
+			SecondaryInfo struct{ Email, ExternalIdentifier string }
+		}
 	}
 	var one keys
 	var many []keys
@@ -125,10 +170,12 @@ func (r *rock) match(req *request) (operation string, emails []string, externalI
 		many = []keys{{Email: bare}}
 	}
 	for _, k := range many {
-		if k.Email != "" {
-			emails = append(emails, k.Email)
+		for _, e := range []string{k.Email, k.EmailAddress, k.ReferralQuery, k.Query.SecondaryInfo.Email} {
+			if strings.Contains(e, "@") {
+				emails = append(emails, e)
+			}
 		}
-		externalID = cmp.Or(externalID, k.ExternalIdentifier)
+		externalID = cmp.Or(externalID, k.ExternalIdentifier, k.Query.SecondaryInfo.ExternalIdentifier)
 	}
 	return operation, emails, externalID
 }
@@ -152,8 +199,7 @@ func (r *rock) serve(req *request) reply {
 		return r.failure(http.StatusNotImplemented, "The sandbox does not emulate "+route.operation+".")
 	}
 	if err := route.check(req); err != nil {
-		req.seen.Violation = err.Error()
-		return r.failure(http.StatusBadRequest, "The request is invalid: "+err.Error()+".")
+		return r.wrong(req, err.Error())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,6 +214,12 @@ func accepts(wanted, got string) bool {
 	return subtle.ConstantTimeCompare([]byte(wanted), []byte(got)) == 1
 }
 
+// wrong refuses a request that breaks the description.
+func (r *rock) wrong(req *request, problem string) reply {
+	req.seen.Violation = problem
+	return r.failure(http.StatusBadRequest, "The request is invalid: "+problem+".")
+}
+
 // decode reads a body that was checked before. Little can still be wrong with it, a number beyond all
 // bounds for one.
 func decode[T any](req *request) (v T, ok bool) {
@@ -179,12 +231,23 @@ func (r *rock) unreadable(req *request) reply {
 	return r.failure(http.StatusBadRequest, "The request is invalid.")
 }
 
-// effect notes that a request was acted on.
+// maxAmount keeps sums of amounts far from the end of what JSON can say.
+const maxAmount = 1e12
+
+// sane says whether an amount can be worked with.
+func sane(amount *float64) bool { return math.Abs(value(amount)) <= maxAmount }
+
+// effect notes that a request was acted on in a way that the person hears of.
 func (r *rock) effect(req *request, email, externalID string) {
-	req.seen.Effect = true
 	if r.unsubscribed[strings.ToLower(email)] {
 		req.seen.Unsubscribed = true
 	}
+	r.quietly(req, email, externalID)
+}
+
+// quietly notes that a request was acted on.
+func (r *rock) quietly(req *request, email, externalID string) {
+	req.seen.Effect = true
 	r.s.effect(req.seen.Operation, email, externalID)
 }
 
@@ -194,24 +257,6 @@ func made[T any](s *Server, v T, now time.Time) stored[T] {
 	return stored[T]{v: v, since: now.Add(set.VisibleAfter), hidden: set.Hidden}
 }
 
-func newMember(p api.Program, id, first string, last *string, email, code, status string, at time.Time) api.Member {
-	name := strings.TrimSpace(first + " " + value(last))
-	return api.Member{
-		Id: id, ProgramId: p.Id, ProgramName: ptr(p.Name), ProgramTitle: p.Title, Email: email,
-		FirstName: ptr(first), LastName: ptr(value(last)), DisplayName: &name, Status: &status,
-		ReferralCode: code, ReferralUrl: ptr("https://refer.example.com/l/" + code + "/"),
-		CreateDt: ptr(at.UTC().Format(wireTime)), DisabledFlag: ptr(false),
-		Referrals: ptr(0), Views: ptr(0), EmailShares: ptr(0), SocialShares: ptr(0),
-	}
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
 func newID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -219,198 +264,15 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// code makes up a referral code from a name: letters, then a number that no other member has.
-func (r *rock) code(first string) string {
-	letters := strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' {
-			return c - 'a' + 'A'
-		}
-		if c >= 'A' && c <= 'Z' {
-			return c
-		}
-		return -1
-	}, first)
-	if len(letters) > 8 {
-		letters = letters[:8]
-	}
-	r.codes++
-	return cmp.Or(letters, "MEMBER") + strconv.Itoa(2000+r.codes)
-}
+func stamp(at time.Time) *string { return ptr(at.UTC().Format(wireTime)) }
 
-func (r *rock) memberByEmail(program, email string) bool {
-	return slices.ContainsFunc(r.members.find(key("email", &email)), func(m stored[api.Member]) bool {
-		return m.v.ProgramId == program
-	})
-}
-
-func (r *rock) invite(req *request, e api.InviteFeedEntry) api.InviteFeedResult {
-	r.effect(req, e.Email, "")
-	p := r.programs[0]
-	if r.memberByEmail(p.Id, e.Email) {
-		return api.InviteFeedResult{Email: &e.Email, Outcome: ptr("Skipped"), Message: ptr("Already a member")}
+// program finds one by id, name or title, nil when there is none.
+func (r *rock) program(wanted string) *api.Program {
+	i := slices.IndexFunc(r.programs, func(p api.Program) bool { return inProgram(wanted, p.Id, &p.Name, p.Title) })
+	if i < 0 || wanted == "" {
+		return nil
 	}
-	now := time.Now()
-	m := newMember(p, newID(), e.FirstName, e.LastName, e.Email, r.code(e.FirstName), "Invited", now)
-	r.members.add(made(r.s, m, now))
-	return api.InviteFeedResult{Email: &e.Email, Outcome: ptr("MemberPreloaded")}
-}
-
-func (r *rock) createInviteFeedEntry(req *request) reply {
-	entry, ok := decode[api.InviteFeedEntry](req)
-	if !ok {
-		return r.unreadable(req)
-	}
-	return reply{status: http.StatusOK, body: r.invite(req, entry)}
-}
-
-func (r *rock) createInviteFeedEntries(req *request) reply {
-	entries, ok := decode[[]api.InviteFeedEntry](req)
-	if !ok {
-		return r.unreadable(req)
-	}
-	results := []api.InviteFeedResult{}
-	for _, e := range entries {
-		results = append(results, r.invite(req, e))
-	}
-	return reply{status: http.StatusOK, body: results}
-}
-
-func (r *rock) createMember(req *request) reply {
-	in, ok := decode[api.NewMember](req)
-	if !ok {
-		return r.unreadable(req)
-	}
-	i := slices.IndexFunc(r.programs, func(p api.Program) bool { return p.Id == in.ProgramId || p.Name == in.ProgramId })
-	if i < 0 {
-		return r.failure(http.StatusNotFound, "Program not found")
-	}
-	p := r.programs[i]
-	if r.memberByEmail(p.Id, in.Email) {
-		return r.failure(http.StatusBadRequest, "Member already exists")
-	}
-	r.effect(req, in.Email, value(in.ExternalIdentifier))
-	now := time.Now()
-	m := newMember(p, newID(), in.FirstName, in.LastName, in.Email, cmp.Or(value(in.ReferralCode), r.code(in.FirstName)), "Preloaded", now)
-	m.ExternalIdentifier, m.Country = in.ExternalIdentifier, in.Country
-	r.members.add(made(r.s, m, now))
-	return reply{status: http.StatusCreated, body: api.MemberConfirmation{Message: ptr("Member Added"), Member: m}}
-}
-
-func (r *rock) createReferral(req *request) reply {
-	in, ok := decode[api.NewReferral](req)
-	if !ok {
-		return r.unreadable(req)
-	}
-	members := r.members.find(key("code", &in.ReferralCode))
-	if len(members) == 0 {
-		return r.failure(http.StatusNotFound, "Member not found")
-	}
-	by := members[0].v
-	if r.duplicate(by.ProgramId, in) {
-		switch r.s.Settings().Duplicates {
-		case DuplicatesBlock:
-			return r.failure(http.StatusBadRequest, "Duplicate referral")
-		case DuplicatesRefuse:
-			return reply{status: http.StatusOK, body: map[string]any{"message": "Duplicate referral", "referral": nil}}
-		}
-	}
-	r.effect(req, value(in.Email), value(in.ExternalIdentifier))
-	now := time.Now()
-	at := now.UTC().Format(wireTime)
-	name := strings.TrimSpace(value(in.FirstName) + " " + value(in.LastName))
-	status := "pending"
-	if in.Status != nil {
-		status = string(*in.Status)
-	}
-	ref := api.Referral{
-		Id: newID(), DisplayName: &name, FullName: &name, FirstName: in.FirstName, LastName: in.LastName, Email: in.Email,
-		ExternalIdentifier: in.ExternalIdentifier, PhoneNumber: in.PhoneNumber, Amount: ptr(0.0), CompanyName: in.CompanyName,
-		Note: in.Note, PublicNote: in.PublicNote, CreateDate: &at, UpdateDate: &at, Source: ptr("API"), Status: status,
-		ProgramId: by.ProgramId, ProgramName: by.ProgramName, ProgramTitle: by.ProgramTitle,
-		ReferringMemberId: by.Id, ReferringMemberName: by.DisplayName, MemberEmail: &by.Email, MemberReferralCode: &by.ReferralCode,
-		MemberExternalIdentifier: by.ExternalIdentifier,
-	}
-	if in.Amount != nil {
-		ref.Amount = in.Amount
-	}
-	if in.PreferredContact != nil {
-		ref.PreferredContact = ptr(string(*in.PreferredContact))
-	}
-	r.referrals.add(made(r.s, ref, now))
-	return reply{status: http.StatusOK, body: api.ReferralConfirmation{Message: ptr("Referral Added"), Referral: &ref}}
-}
-
-// duplicate is the program's fraud rule: by address, external id or phone.
-func (r *rock) duplicate(program string, in api.NewReferral) bool {
-	same := r.referrals.find(keys(key("email", in.Email), key("external", in.ExternalIdentifier), key("phone", in.PhoneNumber))...)
-	return slices.ContainsFunc(same, func(s stored[api.Referral]) bool { return s.v.ProgramId == program })
-}
-
-func (r *rock) getReferral(req *request) reply {
-	q, now := req.URL.Query(), time.Now()
-	email, id, external := q.Get("email"), q.Get("referralId"), q.Get("externalId")
-	if email == "" && id == "" && external == "" {
-		return r.failure(http.StatusBadRequest, "Give an email, a referralId or an externalId")
-	}
-	rows := r.referrals.find(keys(key("email", &email), key("id", &id), key("external", &external))...)
-	for _, s := range slices.Backward(rows) {
-		if s.shows(now) &&
-			(email == "" || strings.EqualFold(value(s.v.Email), email)) &&
-			(id == "" || s.v.Id == id) &&
-			(external == "" || value(s.v.ExternalIdentifier) == external) {
-			return reply{status: http.StatusOK, body: s.v}
-		}
-	}
-	return r.failure(http.StatusNotFound, "Referral not found")
-}
-
-// page selects which rows show and fit, in the order wanted, and cuts out the page that is asked for.
-func page[T any](req *request, all []stored[T], fits func(T) bool) (items []T, offset, total int) {
-	q, now := req.URL.Query(), time.Now()
-	items = []T{}
-	for _, s := range all {
-		if s.shows(now) && fits(s.v) {
-			items = append(items, s.v)
-		}
-	}
-	if q.Get("sort") != "Create_Dt_Asc" {
-		slices.Reverse(items)
-	}
-	total = len(items)
-	offset, _ = strconv.Atoi(q.Get("offset"))
-	offset = max(0, offset)
-	count, err := strconv.Atoi(q.Get("count"))
-	if err != nil || count < 1 {
-		count = defaultCount
-	}
-	from := min(offset, total)
-	return items[from : from+min(count, total-from)], offset, total
-}
-
-func (r *rock) listMembers(req *request) reply {
-	query, program := req.URL.Query().Get("query"), req.URL.Query().Get("programId")
-	rows := r.members.rows
-	if query != "" {
-		rows = r.members.find(anyKey(query)...)
-	}
-	members, offset, total := page(req, rows, func(m api.Member) bool {
-		return inProgram(program, m.ProgramId, m.ProgramName, m.ProgramTitle)
-	})
-	return reply{status: http.StatusOK, body: api.MemberSet{Offset: &offset, Total: &total, Members: members}}
-}
-
-func (r *rock) listReferrals(req *request) reply {
-	q := req.URL.Query()
-	query, program, member, status := q.Get("query"), q.Get("programId"), q.Get("memberId"), q.Get("status")
-	rows := r.referrals.rows
-	if query != "" {
-		rows = r.referrals.find(anyKey(query)...)
-	}
-	referrals, offset, total := page(req, rows, func(v api.Referral) bool {
-		return inProgram(program, v.ProgramId, v.ProgramName, v.ProgramTitle) &&
-			(member == "" || v.ReferringMemberId == member) && (status == "" || strings.EqualFold(v.Status, status))
-	})
-	return reply{status: http.StatusOK, body: api.ReferralSet{Offset: &offset, Total: &total, Referrals: referrals}}
+	return &r.programs[i]
 }
 
 func inProgram(wanted, id string, name, title *string) bool {
@@ -423,7 +285,7 @@ func (r *rock) listPrograms(req *request) reply {
 	for _, p := range r.programs {
 		all = append(all, stored[api.Program]{v: p})
 	}
-	programs, offset, total := page(req, all, func(p api.Program) bool { return id == "" || p.Id == id })
+	programs, offset, total, _ := listing[api.Program]{fits: func(p api.Program) bool { return id == "" || p.Id == id }}.page(req, all)
 	return reply{status: http.StatusOK, body: api.ProgramSet{Offset: &offset, Total: &total, Programs: programs}}
 }
 
@@ -437,34 +299,106 @@ func (r *rock) getProgram(req *request) reply {
 	return r.failure(http.StatusNotFound, "Program not found")
 }
 
-func (r *rock) getEmailUnsubscribed(req *request) reply {
-	list := []string{}
-	if email := strings.ToLower(req.URL.Query().Get("email")); email == "" {
-		list = slices.AppendSeq(list, maps.Keys(r.unsubscribed))
-		slices.Sort(list)
-	} else if r.unsubscribed[email] {
-		list = append(list, email)
-	}
-	return reply{status: http.StatusOK, body: list}
+// listing says how a kind of rows is listed.
+type listing[T any] struct {
+	fits    func(T) bool
+	created func(T) *string             // for dateFrom and dateTo; nil: they do not apply
+	orders  map[string]func(a, b T) int // ascending, by the name in the sort parameter, beyond creation
 }
 
-func (r *rock) unsubscribeEmail(req *request) reply {
-	email, ok := decode[string](req)
-	if !ok {
-		return r.unreadable(req)
+// page selects the rows that show and fit, in the order wanted, and cuts out the page that is asked
+// for. An error names the parameter that cannot be read.
+func (l listing[T]) page(req *request, all []stored[T]) (items []T, offset, total int, err error) {
+	q, now := req.URL.Query(), time.Now()
+	from, err := day(q.Get("dateFrom"), "dateFrom", time.Time{})
+	if err != nil {
+		return nil, 0, 0, err
 	}
-	r.effect(req, email, "")
-	r.unsubscribed[strings.ToLower(email)] = true
-	return reply{status: http.StatusOK, body: map[string]any{"message": nil}}
+	to, err := day(q.Get("dateTo"), "dateTo", now.AddDate(1000, 0, 0))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	items = []T{}
+	for _, s := range all {
+		if !s.shows(now) || !l.fits(s.v) {
+			continue
+		}
+		if l.created != nil {
+			at, err := time.Parse(wireTime, value(l.created(s.v)))
+			if err == nil && (at.Before(from) || !at.Before(to)) {
+				continue
+			}
+		}
+		items = append(items, s.v)
+	}
+	by, ascending := strings.CutSuffix(q.Get("sort"), "_Asc")
+	if !ascending {
+		slices.Reverse(items)
+		by = strings.TrimSuffix(by, "_Desc")
+	}
+	if order := l.orders[by]; order != nil {
+		slices.SortStableFunc(items, func(a, b T) int {
+			if ascending {
+				return order(a, b)
+			}
+			return order(b, a)
+		})
+	}
+	total = len(items)
+	offset, _ = strconv.Atoi(q.Get("offset"))
+	offset = max(0, offset)
+	count, err := strconv.Atoi(q.Get("count"))
+	if err != nil || count < 1 {
+		count = defaultCount
+	}
+	first := min(offset, total)
+	return items[first : first+min(count, total-first)], offset, total, nil
 }
 
-func (r *rock) removeEmailUnsubscribe(req *request) reply {
-	email, ok := decode[string](req)
-	if !ok {
-		return r.unreadable(req)
+// day reads the value of a date filter, in the forms that clients use.
+func day(v, name string, otherwise time.Time) (time.Time, error) {
+	if v == "" {
+		return otherwise, nil
 	}
-	r.effect(req, email, "")
-	req.seen.Unsubscribed = false // it is what the request is for
-	delete(r.unsubscribed, strings.ToLower(email))
-	return reply{status: http.StatusOK, body: map[string]any{"message": nil}}
+	for _, layout := range []string{time.DateOnly, "01/02/2006 15:04:05", "01/02/2006", wireTime, time.RFC3339} {
+		if t, err := time.Parse(layout, v); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("query parameter %s is no date such as 2026-11-20", name)
+}
+
+// strictly reads a part of a body whose keys are all known, in any letter case.
+func strictly(raw json.RawMessage, into any) bool {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode(into) == nil
+}
+
+// given counts the values that there are.
+func given(values ...*string) (n int) {
+	for _, v := range values {
+		if value(v) != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// The words of a single item's outcome. Updates and removals use different ones on success.
+const (
+	itemUpdated = "Succeeded"
+	itemDone    = "Success"
+	itemFailed  = "Failed"
+)
+
+// only wants exactly one position: nothing is done to several.
+func only(noun string, at []int) (int, string) {
+	switch len(at) {
+	case 1:
+		return at[0], ""
+	case 0:
+		return -1, "No " + noun + " matches the query"
+	}
+	return -1, "More than one " + noun + " matches the query"
 }

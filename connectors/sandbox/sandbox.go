@@ -8,15 +8,21 @@
 // log says. Faults are switched on and off while it runs.
 //
 //	/referralrock/…          Referral Rock; base_url is http://host:port/referralrock
+//	/saasquatch/…            SaaSquatch; base_url is http://host:port/saasquatch, any tenant
+//	/23blocks/…              23blocks; base_url is http://host:port/23blocks
+//	/referralfactory/…       Referral Factory; base_url is http://host:port/referralfactory
+//	/_sandbox/               GET   a page for people
 //	/_sandbox/received       GET   the newest requests, newest first
 //	/_sandbox/effects        GET   what had an effect, and how often
 //	/_sandbox/violations     GET   requests that broke the description
 //	/_sandbox/faults         GET, POST (a Fault), DELETE
 //	/_sandbox/settings       GET, POST (Settings; what is left out stays)
+//	/_sandbox/saasquatch     GET, POST (SquatchSettings; what is left out stays)
+//	/_sandbox/hooks          GET   Referral Rock's webhook subscriptions with their signing keys
 //	/_sandbox/reset          POST  everything as it was at the start, faults included
 //
-// It holds everything in memory, writes nothing and asks nobody. It is made for a developer's machine:
-// its admin paths have no password.
+// It holds everything in memory, writes nothing, and speaks to nobody but those who subscribed to its
+// webhooks. It is made for a developer's machine: its admin paths have no password.
 package sandbox
 
 import (
@@ -35,12 +41,15 @@ const maxBody = 1 << 20
 
 // Options of [New]. The zero value is a sandbox that accepts any credentials.
 type Options struct {
-	PublicKey    string            // of Referral Rock; empty: any that is not empty
-	PrivateKey   string            // of Referral Rock; empty: any that is not empty
-	Unsubscribed []lodestone.Email // nil: unsubscribed@example.com
-	Settings     Settings
-	Keep         int            // requests and violations remembered; 0: 1000
-	OnRequest    func(Received) // called after each request, by its goroutine; may be nil
+	PublicKey       string // of Referral Rock; empty: any that is not empty
+	PrivateKey      string // of Referral Rock; empty: any that is not empty
+	Blocks23        Blocks23Options
+	ReferralFactory FactoryOptions
+	Unsubscribed    []lodestone.Email // nil: unsubscribed@example.com
+	Settings        Settings
+	SaaSquatch      SquatchOptions
+	Keep            int            // requests and violations remembered; 0: 1000
+	OnRequest       func(Received) // called after each request, by its goroutine; may be nil
 }
 
 // Duplicates is what happens to a referral that is there already, by address, external id or phone.
@@ -90,9 +99,12 @@ var rockContract = sync.OnceValue(func() *contract { return mustContract(referra
 
 // Server is the sandbox. Make one with [New]; it is safe for concurrent use.
 type Server struct {
-	opts Options
-	rock *rock
-	mux  *http.ServeMux
+	opts    Options
+	rock    *rock
+	factory *factory
+	squatch *squatch
+	blocks  *blocks
+	mux     *http.ServeMux
 
 	mu         sync.Mutex // guards what follows
 	settings   Settings
@@ -116,6 +128,12 @@ func New(opts Options) *Server {
 	s.effects = map[EffectKey]int{}
 	s.rock = newRock(s, rockContract())
 	s.mux.Handle("/referralrock/", http.StripPrefix("/referralrock", provider{s, "referralrock", s.rock}))
+	s.squatch = newSquatch(s)
+	s.mux.Handle("/saasquatch/", http.StripPrefix("/saasquatch", provider{s, "saasquatch", s.squatch}))
+	s.blocks = newBlocks(s, opts.Blocks23)
+	s.mux.Handle("/23blocks/", http.StripPrefix("/23blocks", provider{s, "23blocks", s.blocks}))
+	s.factory = newFactory(s, opts.ReferralFactory)
+	s.mux.Handle("/referralfactory/", http.StripPrefix("/referralfactory", provider{s, "referralfactory", s.factory}))
 	s.admin()
 	return s
 }
@@ -153,7 +171,14 @@ func (s *Server) Reset() {
 	s.received, s.violations, s.effects = nil, nil, map[EffectKey]int{}
 	s.mu.Unlock()
 	s.rock.reset()
+	s.factory.reset()
+	s.squatch.reset()
+	s.blocks.reset()
 }
+
+// Close ends the webhook deliveries that are under way and waits for them. Requests are answered as
+// before, and nothing is delivered any more. Without deliveries there is nothing to close.
+func (s *Server) Close() { s.rock.hooks.close() }
 
 // Received gives the requests that are remembered, newest first.
 func (s *Server) Received() []Received {
@@ -271,6 +296,10 @@ func send(w http.ResponseWriter, a reply) {
 	}
 	for k, v := range a.header {
 		w.Header()[k] = v
+	}
+	if _, none := a.body.(noBody); none {
+		w.WriteHeader(a.status)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(a.status)

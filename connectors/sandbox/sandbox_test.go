@@ -363,7 +363,8 @@ func TestRefusals(t *testing.T) {
 		{"far beyond the end", "GET", "/api/members?offset=999999999", nil, 200, ""},
 		{"unknown path", "GET", "/api/nothing", nil, 404, "no such path"},
 		{"unknown method", "PUT", "/api/members", []byte(`{}`), 404, "no such path"},
-		{"not emulated", "GET", "/api/rewards", nil, 501, ""},
+		{"a path with a variable of no value", "GET", "/api/payouts/", nil, 404, "no such path"},
+		{"a path with a variable out of its enumeration", "GET", "/api/hooks/history/Nothing", nil, 400, "eventName"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, base := start(t, Options{})

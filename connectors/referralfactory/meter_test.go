@@ -1,0 +1,272 @@
+package referralfactory
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
+)
+
+// most counts the most times that lie within any minute, both its ends included.
+func most(times []time.Time) (n int) {
+	slices.SortFunc(times, time.Time.Compare)
+	first := 0
+	for last, at := range times {
+		for at.Sub(times[first]) > time.Minute {
+			first++
+		}
+		n = max(n, last-first+1)
+	}
+	return n
+}
+
+// Requests take their time, and the provider counts each at any moment in between.
+func TestMeterKeepsEveryMinute(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		longest time.Duration // of a request
+		callers int
+		least   int // requests a minute that must be possible
+	}{
+		{"at once", 0, 20, 540},
+		{"quick", 300 * time.Millisecond, 20, 540},
+		{"slow", 25 * time.Second, 300, 450},
+		{"slower than a minute", 3 * time.Minute, 2000, 150},
+		{"few callers", 2 * time.Second, 8, 300},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			synctest.Test(t, func(t *testing.T) {
+				const minutes = 10
+				ctx, cancel := context.WithTimeout(t.Context(), minutes*time.Minute)
+				defer cancel()
+				m := newMeter()
+				var (
+					mu      sync.Mutex // guards what follows
+					counted []time.Time
+					wg      sync.WaitGroup
+				)
+				for i := range c.callers {
+					random := rand.New(rand.NewPCG(seed, uint64(i)))
+					part := func() time.Duration { return time.Duration(random.Int64N(int64(c.longest)/2 + 1)) }
+					wg.Go(func() {
+						for m.take(ctx) == nil {
+							time.Sleep(part())
+							mu.Lock()
+							counted = append(counted, time.Now())
+							mu.Unlock()
+							time.Sleep(part())
+							m.end(1, 0)
+						}
+					})
+				}
+				wg.Wait()
+				if n := most(counted); n > perMinute {
+					t.Errorf("%d requests within a minute, want at most %d", n, perMinute)
+				}
+				if n := len(counted) / minutes; n < c.least {
+					t.Errorf("%d requests a minute, want at least %d", n, c.least)
+				}
+			})
+		})
+	}
+}
+
+func TestMeterGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter()
+		for range perMinute {
+			if err := m.take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.end(perMinute, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		m.charge(ctx, 3, 0)
+		if err := m.take(ctx); err == nil || time.Since(start) != time.Second {
+			t.Errorf("take = %v after %v, want an error after 1s", err, time.Since(start))
+		}
+		if err := m.take(t.Context()); err != nil || time.Since(start) <= time.Minute {
+			t.Errorf("take = %v after %v, want a place after more than a minute", err, time.Since(start))
+		}
+	})
+}
+
+// unkept makes connectors like the real ones, with a bound on the rate that does not stand in the way,
+// and, when free is true, without the token's limit.
+func unkept(t *testing.T, base string, rate float64, free bool) *connectors.Account {
+	t.Helper()
+	k := Kind()
+	k.Open = func(s connectors.Settings, tr *connectors.Transport) (connectors.Connector, error) {
+		c, err := open(s, tr)
+		if err == nil && free {
+			c.(*connector).shared = &token{meter: &meter{turn: make(chan struct{}, 1), ended: make(chan struct{}, 1), out: -1 << 40}}
+		}
+		return c, err
+	}
+	a, err := connectors.Open(k, connectors.Settings{
+		BaseURL: base, Secrets: map[string]connectors.Secret{APIKey: "rf-5f0d2c1b9a77"}, Extra: map[string]string{CampaignID: "7"},
+		Rate: rate, Concurrency: maxConcurrency, Timeout: 30 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// sustained has everybody call at once for some minutes, through real accounts over real HTTP, and
+// gives the times at which requests reached the network. Connections take up to the delay to come
+// about.
+func sustained(t *testing.T, accounts []*connectors.Account, minutes int, delay time.Duration, seed uint64) (arrived []time.Time) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(minutes)*time.Minute)
+	defer cancel()
+	var (
+		mu sync.Mutex // guards arrived
+		wg sync.WaitGroup
+	)
+	for i, a := range accounts {
+		for j := range 20 {
+			random := rand.New(rand.NewPCG(seed, uint64(100*i+j)))
+			var pause time.Duration
+			traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+				GetConn: func(string) { time.Sleep(pause) }, // after its place was taken
+				WroteHeaders: func() {
+					mu.Lock()
+					arrived = append(arrived, time.Now())
+					mu.Unlock()
+				},
+			})
+			wg.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					pause = 0
+					if delay > 0 && random.IntN(4) == 0 {
+						pause = time.Duration(random.Int64N(int64(delay)))
+					}
+					var err error
+					switch n % 4 {
+					case 0:
+						_, err = a.Unsubscribed(traced, "tomas.blei@example.com")
+					case 1:
+						_, err = a.Do(traced, connectors.Act{ID: "e1.invite", Operation: lodestone.VerbInvite, Email: "tomas.blei@example.com", Parameters: map[string]any{"first_name": "Tomas"}})
+					case 2:
+						_, err = a.Find(traced, connectors.Act{ID: "e1.qualify", Operation: opQualify, Email: "tomas.blei@example.com"})
+					case 3:
+						_, err = a.Call(traced, "listUsers", nil)
+					}
+					if err != nil && ctx.Err() == nil && ctxLeft(ctx) > time.Minute {
+						t.Errorf("call %d = %v", n, err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return arrived
+}
+
+// ctxLeft is how long ctx lasts; calls made shortly before its end may fail for want of time.
+func ctxLeft(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline)
+}
+
+// obliging answers everything as if it went well, and closes each connection: an open one would keep
+// the clock of a test's bubble from moving.
+func obliging(t *testing.T) string {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == "POST" && r.URL.Path == "/users" {
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"data": {"id": 123}}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"data": []}`)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// However many accounts share a token, and whatever is called, no minute has more requests than the
+// provider allows, as they leave for the network.
+func TestEveryMinuteOverHTTP(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		accounts int
+		delay    time.Duration
+		least    int
+	}{
+		{"one account", 1, 0, 200},
+		{"one account, slow connections", 1, 5 * time.Second, 150},
+		{"two accounts with one token", 2, 0, 300},
+		{"two accounts, slow connections", 2, 5 * time.Second, 250},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base, seed := obliging(t), rand.Uint64()
+			t.Logf("seed %d", seed)
+			synctest.Test(t, func(t *testing.T) {
+				var accounts []*connectors.Account
+				for range c.accounts {
+					accounts = append(accounts, unkept(t, base, maxRate, false))
+				}
+				const minutes = 4
+				arrived := sustained(t, accounts, minutes, c.delay, seed)
+				n := most(arrived)
+				t.Logf("%d requests, at most %d within a minute", len(arrived), n)
+				if n > perMinute {
+					t.Errorf("%d requests within a minute, want at most %d", n, perMinute)
+				}
+				if len(arrived) < c.least*minutes {
+					t.Errorf("%d requests in %d minutes, want at least %d a minute", len(arrived), minutes, c.least)
+				}
+			})
+		})
+	}
+}
+
+// The rate of an account does not do: this is what it gives without the token's limit. Should this
+// test fail, the limit may have become superfluous.
+func TestTheAccountsRateAloneGoesOver(t *testing.T) {
+	base := obliging(t)
+	synctest.Test(t, func(t *testing.T) {
+		n := most(sustained(t, []*connectors.Account{unkept(t, base, maxRate, true)}, 3, 5*time.Second, 1))
+		t.Logf("at most %d within a minute", n)
+		if n <= perMinute {
+			t.Errorf("at most %d requests within a minute at %d a second, want more than %d", n, maxRate, perMinute)
+		}
+	})
+}
+
+// Accounts share a limit when the provider would count them together.
+func TestWhoSharesALimit(t *testing.T) {
+	const host = "https://api.referral-factory.com/api/v2"
+	for _, c := range []struct {
+		name     string
+		key, url string
+		shared   bool
+	}{
+		{"the same", "k1", host, true},
+		{"the provider's other host", "k1", "https://Referral-Factory.com/api/v2", true},
+		{"another token", "k2", host, false},
+		{"another provider", "k1", "http://127.0.0.1:8080/referralfactory", false},
+	} {
+		if got := tokenOf("k1", host) == tokenOf(connectors.Secret(c.key), c.url); got != c.shared {
+			t.Errorf("%s: shared = %t, want %t", c.name, got, c.shared)
+		}
+	}
+}
