@@ -97,10 +97,10 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if status == 0 {
+	if status == 0 || r.URL.Host == "elsewhere.example" {
 		status = http.StatusOK
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+	return &http.Response{StatusCode: status, Header: http.Header{"Location": {"https://elsewhere.example/jwks.json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
 }
 
 func (p *provider) change(f func(*provider)) {

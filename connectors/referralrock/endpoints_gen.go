@@ -165,9 +165,9 @@ var endpoints = []connectors.Endpoint{
 		HumanOnly:  true,
 		Body:       "text",
 		Arguments: []connectors.Argument{
-			{Name: "email", In: "body", Type: "string", Format: "email", Description: "The address."},
+			{Name: "email", In: "body", Type: "string", Format: "email", Required: true, Description: "The address."},
 		},
-		Schema: `{"additionalProperties":false,"properties":{"email":{"description":"The address.","format":"email","type":"string"}},"type":"object"}`,
+		Schema: `{"additionalProperties":false,"properties":{"email":{"description":"The address.","format":"email","type":"string"}},"required":["email"],"type":"object"}`,
 	},
 	{
 		Name: "deleteHook", Title: "Delete Webhook",

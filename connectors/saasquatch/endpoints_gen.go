@@ -53,13 +53,13 @@ var endpoints = []connectors.Endpoint{
 		Quiet:      true,
 		Body:       "object",
 		Arguments: []connectors.Argument{
+			{Name: "endpointUrl", In: "body", Type: "string", Required: true},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},
-			{Name: "endpointUrl", In: "body", Type: "string"},
 			{Name: "name", In: "body", Type: "string"},
 			{Name: "source", In: "body", Type: "string"},
 			{Name: "webhookTypes", In: "body", Type: "array"},
 		},
-		Schema: `{"additionalProperties":false,"properties":{"endpointUrl":{"type":"string"},"name":{"type":"string"},"source":{"type":"string"},"tenant_alias":{"description":"Tenant, for example test_abc123.","type":"string"},"webhookTypes":{"items":{"type":"string"},"type":"array"}},"required":["tenant_alias"],"type":"object"}`,
+		Schema: `{"additionalProperties":false,"properties":{"endpointUrl":{"type":"string"},"name":{"type":"string"},"source":{"type":"string"},"tenant_alias":{"description":"Tenant, for example test_abc123.","type":"string"},"webhookTypes":{"items":{"type":"string"},"type":"array"}},"required":["endpointUrl","tenant_alias"],"type":"object"}`,
 	},
 	{
 		Name: "deleteWebhook", Title: "",

@@ -316,14 +316,13 @@ func tooLarge() *refusal {
 
 // body reads a body within a bound of time and of size.
 func (h *hooks) body(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
-	control := http.NewResponseController(w)
-	// A writer that knows no deadlines is not a network connection, and does not keep us waiting.
-	_ = control.SetReadDeadline(time.Now().Add(h.bodyTimeout))
+	// The server lifts the deadline when the body ends. A writer that knows no deadlines is not a
+	// network connection, and does not keep us waiting.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxHook))
 	var long *http.MaxBytesError
 	switch {
 	case err == nil:
-		_ = control.SetReadDeadline(time.Time{})
 		return body, nil
 	case errors.As(err, &long):
 		return nil, tooLarge()

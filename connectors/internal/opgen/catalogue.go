@@ -23,6 +23,7 @@ import (
 //	x-repeatable: true              doing it again changes nothing more
 //	x-human-only: true              never from a rule or an agent
 //	x-quiet: true                   leads to no contact with the person it names
+//	x-required: [a]                 arguments that the provider asks for without saying so
 //	x-exactly-one: [a, b]           exactly one of these arguments must be given
 //	x-replaced-by: operationId      of a deprecated operation
 //	x-tool: text                    its title
@@ -92,6 +93,16 @@ func endpoint(path, method string, item *openapi3.PathItem, op *openapi3.Operati
 			a.more = map[string]any{}
 		}
 		a.more["oneOf"] = choices
+	}
+	if names, ok := op.Extensions["x-required"].([]any); ok {
+		for _, n := range names {
+			i := slices.IndexFunc(e.Arguments, func(x connectors.Argument) bool { return x.Name == text(n) })
+			if i < 0 {
+				return e, fmt.Errorf("x-required names %v, which is no argument", n)
+			}
+			e.Arguments[i].Required = true
+			a.required = append(a.required, text(n))
+		}
 	}
 	e.Paging = paging(e)
 	slices.SortFunc(e.Arguments, func(a, b connectors.Argument) int {
@@ -171,7 +182,7 @@ func (a *arguments) body(op *openapi3.Operation) error {
 			a.e.Arguments = slices.DeleteFunc(a.e.Arguments, func(x connectors.Argument) bool { return x.Name == connectors.TextArgument })
 			a.required = slices.DeleteFunc(a.required, func(n string) bool { return n == connectors.TextArgument })
 		}
-		return a.add(connectors.TextArgument, connectors.InBody, must, media.Schema, cmp.Or(op.RequestBody.Value.Description, "The address."))
+		return a.add(connectors.TextArgument, connectors.InBody, true, media.Schema, cmp.Or(op.RequestBody.Value.Description, "The address."))
 	}
 	a.e.Body = connectors.ObjectBody
 	whole := merged(s)
