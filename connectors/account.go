@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/time/rate"
 
 	"github.com/lodestonehq/lodestone"
@@ -33,6 +35,7 @@ type options struct {
 	log        *slog.Logger
 	tls        *tls.Config
 	rt         http.RoundTripper
+	tracer     trace.TracerProvider
 }
 
 // WithRegisterer counts the account's requests. Several accounts may share a registerer.
@@ -40,6 +43,9 @@ func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { 
 
 // WithLogger logs when the breaker opens and closes.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithTracer makes a span of every request. Spans hold no address and no secret.
+func WithTracer(p trace.TracerProvider) Option { return func(o *options) { o.tracer = p } }
 
 // WithTLS sets whose certificates are trusted; ServerName and RootCAs are what it is for.
 func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
@@ -62,7 +68,11 @@ func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
 	if o.rt == nil {
 		o.rt = newRoundTripper(settings, o.tls)
 	}
+	if o.tracer == nil {
+		o.tracer = noop.NewTracerProvider()
+	}
 	t := &Transport{
+		tracer:   o.tracer.Tracer("github.com/lodestonehq/lodestone/connectors"),
 		settings: settings, rt: o.rt, slots: make(chan struct{}, settings.Concurrency),
 		rate:    rate.NewLimiter(rate.Limit(settings.Rate), settings.burst()),
 		breaker: newBreaker(), metrics: m, mask: newMask(settings.Secrets),

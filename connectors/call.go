@@ -30,6 +30,12 @@ type Cataloguer interface {
 	Given() map[string]any
 }
 
+// Judge is a connector that knows when a success by its status was none: the provider's words refuse
+// what was asked, made with [Refusal].
+type Judge interface {
+	Judge(e *Endpoint, a Answer) error
+}
+
 // ErrNoOperation is returned for an operation that the catalogue does not have.
 var ErrNoOperation = errors.New("no such operation")
 
@@ -86,7 +92,15 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 		return Answer{}, err
 	}
 	a.connector.(Cataloguer).Sign(req)
-	c := Call{Operation: e.Name, Request: req, Decode: readable}
+	c := Call{Operation: e.Name, Request: req, Decode: func(answer Answer) error {
+		if err := readable(answer); err != nil {
+			return err
+		}
+		if j, ok := a.connector.(Judge); ok {
+			return j.Judge(e, answer)
+		}
+		return nil
+	}}
 	if e.Effect == lodestone.EffectRead {
 		return a.t.Read(ctx, c)
 	}

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/lodestonehq/lodestone"
@@ -52,6 +55,7 @@ type Transport struct {
 	breaker  *breaker
 	metrics  metrics
 	mask     mask
+	tracer   trace.Tracer
 
 	mu           sync.Mutex // guards what follows
 	limitedUntil time.Time  // the provider asked for silence until then
@@ -244,6 +248,10 @@ func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Durat
 		return Answer{}, outcome{fault: f}
 	}
 	defer leave()
+	ctx, span := t.tracer.Start(ctx, t.settings.Name+" "+c.Operation, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("lodestone.connector", t.settings.Name), attribute.String("lodestone.operation", c.Operation),
+		attribute.String("http.request.method", c.Request.Method), attribute.Bool("lodestone.act", act)))
+	defer span.End()
 
 	ev := &evidence{once: act}
 	bound, cancel := context.WithTimeout(ctx, limit)
@@ -265,7 +273,9 @@ func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Durat
 	class := classOK
 	if o.fault != nil {
 		class = o.fault.Class
+		span.SetStatus(codes.Error, string(class))
 	}
+	span.SetAttributes(attribute.String("lodestone.class", string(class)), attribute.Int("http.response.status_code", answer.Status))
 	o.took = time.Since(start)
 	t.metrics.observe(c.Operation, class, o.took)
 	return answer, o

@@ -48,8 +48,8 @@ it and shares its rate.
 
 // callFlags are what `call` takes beside the operation's own arguments.
 type callFlags struct {
-	dry, all, yes, help bool
-	json                string
+	dry, all, yes bool
+	json          string
 }
 
 func (c *cli) call(cmd *cobra.Command, raw []string) error {

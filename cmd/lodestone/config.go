@@ -49,6 +49,9 @@ func (c *cli) load() (settings, error) {
 		for _, s := range k.Keys {
 			own[k.Name] = append(own[k.Name], config.Key{Name: s})
 		}
+		for _, s := range app.HookKinds()[k.Name].Secrets {
+			own[k.Name] = append(own[k.Name], config.Key{Name: s, Secret: true})
+		}
 	}
 	flags := map[string]string{}
 	for path, v := range map[string]string{
@@ -133,17 +136,24 @@ func (s settings) broker() broker.Options {
 
 // worker is what `run` opens.
 func (s settings) worker(c *cli) (app.Options, error) {
+	hookSecrets, err := s.hookSecrets()
+	if err != nil {
+		return app.Options{}, err
+	}
 	return app.Options{
-		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Log: c.logger(s),
+		HookSecrets: hookSecrets,
+		Data:        s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Log: c.logger(s),
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
 		RulesOptions: s.rulesOptions(),
-		Accounts:     s.accounts,
+		Accounts: func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
+			return s.accounts(used, reg, log, connectors.WithTracer(c.tracer))
+		},
 	}, nil
 }
 
 // accounts opens the connectors that are configured. One that the rules use and whose settings are
 // incomplete stops the start by naming what is missing; one that no rule uses needs no settings.
-func (s settings) accounts(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
+func (s settings) accounts(used []string, reg prometheus.Registerer, log *slog.Logger, more ...connectors.Option) (map[string]*connectors.Account, error) {
 	accounts := map[string]*connectors.Account{}
 	configured := slices.Clone(s.Connectors)
 	for _, name := range used {
@@ -153,7 +163,7 @@ func (s settings) accounts(used []string, reg prometheus.Registerer, log *slog.L
 	}
 	var faults []error
 	for _, a := range configured {
-		opened, err := open(a, reg, log)
+		opened, err := open(a, reg, log, more...)
 		switch {
 		case err == nil:
 			accounts[a.Name] = opened
@@ -169,7 +179,7 @@ func (s settings) accounts(used []string, reg prometheus.Registerer, log *slog.L
 	return accounts, nil
 }
 
-func open(a config.Connector, reg prometheus.Registerer, log *slog.Logger) (*connectors.Account, error) {
+func open(a config.Connector, reg prometheus.Registerer, log *slog.Logger, more ...connectors.Option) (*connectors.Account, error) {
 	kind, ok := kindOf(a.Kind)
 	if !ok {
 		return nil, fmt.Errorf("connectors.%s: there is no connector %q", a.Name, a.Kind)
@@ -178,7 +188,7 @@ func open(a config.Connector, reg prometheus.Registerer, log *slog.Logger) (*con
 	if err != nil {
 		return nil, err
 	}
-	return connectors.Open(kind, accountSettings(a, secrets), connectors.WithRegisterer(reg), connectors.WithLogger(log))
+	return connectors.Open(kind, accountSettings(a, secrets), append(more, connectors.WithRegisterer(reg), connectors.WithLogger(log))...)
 }
 
 func accountSettings(a config.Connector, secrets map[string]string) connectors.Settings {
@@ -188,7 +198,29 @@ func accountSettings(a config.Connector, secrets map[string]string) connectors.S
 		Secrets: map[string]connectors.Secret{}, Extra: a.Settings,
 	}
 	for k, v := range secrets {
-		st.Secrets[k] = connectors.Secret(v)
+		if !slices.Contains(app.HookKinds()[a.Kind].Secrets, k) { // the gateway's, not the connector's
+			st.Secrets[k] = connectors.Secret(v)
+		}
 	}
 	return st
+}
+
+// hookSecrets are the secrets by which webhooks are verified, by account and setting. One that is
+// configured and cannot be had is an error; one that is not configured is left out.
+func (s settings) hookSecrets() (map[string]map[string]connectors.Secret, error) {
+	all := map[string]map[string]connectors.Secret{}
+	var faults []error
+	for _, a := range s.Connectors {
+		all[a.Name] = map[string]connectors.Secret{}
+		for _, key := range app.HookKinds()[a.Kind].Secrets {
+			secret, ok := a.Secrets[key]
+			if !ok {
+				continue
+			}
+			text, err := secret.Resolve()
+			faults = append(faults, err)
+			all[a.Name][key] = connectors.Secret(text)
+		}
+	}
+	return all, errors.Join(faults...)
 }

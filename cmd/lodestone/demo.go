@@ -69,6 +69,7 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 		defer cancel()
 	}
 	box := sandbox.New(sandbox.Options{})
+	defer box.Close()
 	boxAt, err := listenNear("127.0.0.1:9090")
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lodestonehq/lodestone/internal/config"
 )
@@ -73,7 +74,8 @@ type cli struct {
 	in       io.Reader
 	out, err io.Writer
 
-	cfg *config.Config // once it was read
+	cfg    *config.Config // once it was read
+	tracer trace.TracerProvider
 
 	flags struct {
 		config, data, rules, natsURL, natsListen, httpListen, logLevel, logFormat string

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lodestonehq/lodestone/internal/app"
@@ -21,12 +24,22 @@ the data directory and goes on at the next start.`,
 			if err != nil {
 				return err
 			}
+			ctx := cmd.Context()
+			tracer, stopTracing, err := app.Tracing(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() {
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+				defer cancel()
+				_ = stopTracing(last) // spans that nobody takes are no reason to fail
+			}()
+			c.tracer = tracer
 			opts, err := cfg.worker(c)
 			if err != nil {
 				return err
 			}
 			opts.AcceptStream = acceptStream
-			ctx := cmd.Context()
 			w, err := app.Open(ctx, opts)
 			if err != nil {
 				if ctx.Err() != nil {

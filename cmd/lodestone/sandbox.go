@@ -57,7 +57,9 @@ what it holds.`,
 				return fmt.Errorf("--listen: %w; choose another address", err)
 			}
 			fmt.Fprintf(c.err, "sandbox at http://%s/referralrock, /23blocks, /saasquatch and /referralfactory, any keys; what it did at http://%s/_sandbox/\n", l.Addr(), l.Addr())
-			return serveUntil(cmd.Context(), l, sandbox.New(opts).Handler())
+			box := sandbox.New(opts)
+			defer box.Close()
+			return serveUntil(cmd.Context(), l, box.Handler())
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9090", "where to answer")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -125,5 +126,39 @@ func TestCatalogueCoversEveryToolOfTheProvider(t *testing.T) {
 		if strings.Contains(e.Summary, "deprecated") != (e.Deprecated != "") {
 			t.Errorf("%s: deprecated is %q", e.Name, e.Deprecated)
 		}
+	}
+}
+
+// A success by its status whose words say that nothing was done is none.
+func TestACatalogueOperationThatDidNothingIsRefused(t *testing.T) {
+	for _, tc := range []struct {
+		operation, body string
+		refused         bool
+	}{
+		{"createReferral", `{"message":"Duplicate referral","referral":null}`, true},
+		{"createReferral", `{"message":"Referral Added","referral":{"id":"1"}}`, false},
+		{"issueReward", `{"resultInfo":{"Status":"Failed","Message":"issued before"}}`, true},
+		{"issueReward", `{"resultInfo":{"Status":"Success"}}`, false},
+		{"removeReferrals", `[{"resultInfo":{"Status":"Failed","Message":"none found"}},{"resultInfo":{"Status":"failed"}}]`, true},
+		{"removeReferrals", `[{"resultInfo":{"Status":"Failed"}},{"resultInfo":{"Status":"Success"}}]`, false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(tc.body))
+		}))
+		a, err := connectors.Open(referralrock.Kind(), connectors.Settings{BaseURL: server.URL, Secrets: map[string]connectors.Secret{"public_key": "public", "private_key": "private"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		arguments := map[string]map[string]any{
+			"createReferral": {"referralCode": "ADA2026"}, "issueReward": {"rewardId": "6f1d2c44-0a7e-4c55-9a51-2f9f6d1f0b10"},
+			"removeReferrals": {"items": []any{map[string]any{"query": map[string]any{"primaryInfo": map[string]any{"referralId": "6f1d2c44-0a7e-4c55-9a51-2f9f6d1f0b10"}}}}},
+		}[tc.operation]
+		_, err = a.Call(t.Context(), tc.operation, arguments)
+		var f *connectors.Fault
+		if refused := errors.As(err, &f) && f.Class == connectors.Refused; refused != tc.refused || !tc.refused && err != nil {
+			t.Errorf("%s answered %s: %v, want refused: %v", tc.operation, tc.body, err, tc.refused)
+		}
+		server.Close()
 	}
 }

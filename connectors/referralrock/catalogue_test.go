@@ -434,17 +434,42 @@ func TestStatisticsCountThePeriod(t *testing.T) {
 			t.Errorf("%s: %v, want %v", period, n, want)
 		}
 	}
-	called(t, a, "getMemberStats", map[string]any{"query": ines, "timePeriod": "LastMonth"})
-	if got := at(called(t, a, "getMemberStats", map[string]any{"query": ines, "timePeriod": "MonthToDate"}), "referralsApproved"); got != 1.0 {
-		t.Errorf("approved this month: %v, want 1", got)
+	called(t, a, "createMember", map[string]any{"programId": program, "firstName": "G", "email": "g@example.com", "referralCode": "GRACE1"})
+	called(t, a, "createReferral", map[string]any{"referralCode": "GRACE1", "email": "now@example.com"})
+	for period, want := range map[string]float64{"MonthToDate": 1, "LastMonth": 0} {
+		if got := at(called(t, a, "getMemberStats", map[string]any{"query": "GRACE1", "timePeriod": period}), "referralsPending"); got != want {
+			t.Errorf("pending, %s: %v, want %v", period, got, want)
+		}
+	}
+}
+
+// A referral is found by what it was changed to, and no longer by what it was.
+func TestChangedReferralIsFoundByItsNewAddress(t *testing.T) {
+	a, _ := sandboxed(t)
+	called(t, a, "updateReferrals", map[string]any{"items": []any{map[string]any{
+		"query": map[string]any{"primaryInfo": map[string]any{"referralId": pending}}, "referral": map[string]any{"email": "moved@example.com"},
+	}}})
+	for email, want := range map[string]float64{"moved@example.com": 1, "tomas.blei@example.com": 0} {
+		if got := at(called(t, a, "listReferrals", map[string]any{"query": email}), "total"); got != want {
+			t.Errorf("%s: %v referrals, want %v", email, got, want)
+		}
 	}
 }
 
 func TestRewardsAreIssuedOnceAndWhenEligible(t *testing.T) {
 	a, box := sandboxed(t)
-	issue := func(id string, override bool) any {
+	issue := func(id string, override bool) string {
 		t.Helper()
-		return at(called(t, a, "issueReward", map[string]any{"rewardId": id, "overrideIneligible": override}), "resultInfo", "Status")
+		answer, err := a.Call(t.Context(), "issueReward", map[string]any{"rewardId": id, "overrideIneligible": override})
+		var f *connectors.Fault
+		if errors.As(err, &f) && f.Class == connectors.Refused {
+			return "Failed"
+		}
+		var got struct{ ResultInfo struct{ Status string } }
+		if err != nil || json.Unmarshal(answer.Body, &got) != nil {
+			t.Fatalf("issueReward(%s) = %s, %v", id, answer.Body, err)
+		}
+		return got.ResultInfo.Status
 	}
 	for _, step := range []struct {
 		id       string

@@ -42,6 +42,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
@@ -66,10 +67,12 @@ const (
 
 // The provider's operations that are called beside the verbs, as metrics and errors name them.
 const (
-	opCheck       = "getEmailUnsubscribed"
-	opGetReferral = "getReferral"
-	opListMembers = "listMembers"
-	opPrograms    = "listPrograms"
+	opCheck = "getEmailUnsubscribed"
+
+	opCreateReferral = "createReferral"
+	opGetReferral    = "getReferral"
+	opListMembers    = "listMembers"
+	opPrograms       = "listPrograms"
 )
 
 // probeEmail is the address that probes ask about. The domain can never receive mail (RFC 2606).
@@ -209,6 +212,37 @@ func (c *connector) sign(req *http.Request, err error) (*http.Request, error) {
 func (c *connector) Sign(req *http.Request) {
 	req.SetBasicAuth(c.user.Reveal(), c.password.Reveal())
 }
+
+// Judge implements [connectors.Judge]. A referral that was not made answers with a message alone; what
+// acts on elements by a query answers for each what became of it, and where it failed for all of them
+// nothing was done. A part that failed is told by the answer itself.
+func (*connector) Judge(e *connectors.Endpoint, a connectors.Answer) error {
+	if e.Name == opCreateReferral {
+		return new(confirmation).read(a.Body)
+	}
+	var results []struct{ ResultInfo resultInfo }
+	if json.Unmarshal(a.Body, &results) != nil {
+		var one struct{ ResultInfo resultInfo }
+		if json.Unmarshal(a.Body, &one) != nil {
+			return nil
+		}
+		results = append(results, one)
+	}
+	var said []string
+	for _, r := range results {
+		if !strings.EqualFold(string(r.ResultInfo.Status), "failed") {
+			return nil
+		}
+		said = append(said, string(r.ResultInfo.Message))
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	return connectors.Refusal(strings.Join(slices.Compact(said), "; "))
+}
+
+// resultInfo says what became of one element; its keys come in either case.
+type resultInfo struct{ Status, Message words }
 
 // Given implements [connectors.Cataloguer]: the keys say whose account it is, and nothing else is
 // needed.

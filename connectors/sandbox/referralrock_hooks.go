@@ -121,6 +121,7 @@ func (h *hooks) remove(id string) bool {
 	if i < 0 {
 		return false
 	}
+	h.subs[i].cancel()
 	h.subs = slices.Delete(h.subs, i, i+1)
 	return true
 }

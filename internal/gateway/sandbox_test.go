@@ -83,7 +83,7 @@ func TestSandboxDelivers(t *testing.T) {
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("the opt-out never arrived\n%s", s.logs)
+			t.Fatalf("the opt-out never arrived\n%s", s.logs.String())
 		case <-tick.C:
 		}
 	}
