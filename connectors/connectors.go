@@ -113,6 +113,8 @@ type Kind struct {
 	Check      bool                  // as [Capabilities.Check]; without it `suppression: local-only` must be said
 	// Open makes the connector. It makes no request. An error names the setting that is at fault.
 	Open func(Settings, *Transport) (Connector, error)
+	// Timeout is the default of one request; 0: 10 s.
+	Timeout time.Duration
 }
 
 // RuleOperations are everything that a rule may name: the verbs, then the operations of the catalogue

@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -82,7 +83,7 @@ func (s Settings) WithDefaults(kind Kind) Settings {
 		s.Concurrency = 8
 	}
 	if s.Timeout == 0 {
-		s.Timeout = 10 * time.Second
+		s.Timeout = cmp.Or(kind.Timeout, 10*time.Second)
 	}
 	if s.Attempts == 0 {
 		s.Attempts = 10

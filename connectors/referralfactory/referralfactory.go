@@ -116,6 +116,7 @@ func Kind() connectors.Kind {
 		Endpoints:  endpoints,
 		Check:      true,
 		Open:       open,
+		Timeout:    30 * time.Second, // single calls were seen to take 25 s (client)
 	}
 }
 

@@ -29,16 +29,17 @@ import (
 var providers = []struct {
 	kind     connectors.Kind
 	mount    string
+	fault    string // the provider's operation behind the verb
 	do, with string
 	settings connectors.Settings
 }{
-	{referralrock.Kind(), "/referralrock", "refer", `{referralCode: INES1042}`,
+	{referralrock.Kind(), "/referralrock", "createReferral", "refer", `{referralCode: INES1042}`,
 		connectors.Settings{Secrets: map[string]connectors.Secret{"public_key": "public", "private_key": "private"}}},
-	{blocks23.Kind(), "/23blocks", "refer", `{referrer_email: ines@example.com}`,
+	{blocks23.Kind(), "/23blocks", "createReferral", "refer", `{referrer_email: ines@example.com}`,
 		connectors.Settings{Suppression: connectors.SuppressionLocalOnly, Secrets: map[string]connectors.Secret{"token": "a token"}, Extra: map[string]string{"app_id": "app", "form": "form-1"}}},
-	{saasquatch.Kind(), "/saasquatch", "refer", `{referredByCodes: INES1042}`,
+	{saasquatch.Kind(), "/saasquatch", "openUserUpsert", "refer", `{referredByCodes: INES1042}`,
 		connectors.Settings{Suppression: connectors.SuppressionLocalOnly, Secrets: map[string]connectors.Secret{"api_key": "an api key"}, Extra: map[string]string{"tenant": "test_abc123"}}},
-	{referralfactory.Kind(), "/referralfactory", "invite", `{first_name: there}`,
+	{referralfactory.Kind(), "/referralfactory", "createUser", "invite", `{first_name: there}`,
 		connectors.Settings{Secrets: map[string]connectors.Secret{"api_key": "an api key"}, Extra: map[string]string{"campaign_id": "1"}}},
 }
 
@@ -53,11 +54,12 @@ func TestTheMainJobThroughEachProvider(t *testing.T) {
 			box := sandbox.New(sandbox.Options{})
 			server := httptest.NewServer(box.Handler())
 			defer server.Close()
-			for i, k := range []sandbox.FaultKind{
+			faults := []sandbox.FaultKind{
 				sandbox.Fault503, sandbox.Fault429, sandbox.Fault500, sandbox.Fault500AfterEffect, sandbox.FaultReset,
 				sandbox.FaultResetAfterEffect, sandbox.FaultTruncate, sandbox.FaultHTML,
-			} {
-				f := sandbox.Fault{Kind: k, Operation: p.do, Email: leadEmail(i), Times: 1, RetryAfter: "0"}
+			}
+			for i, k := range faults {
+				f := sandbox.Fault{Kind: k, Operation: p.fault, Email: leadEmail(i), Times: 1, RetryAfter: "0"}
 				if err := box.Fault(f); err != nil {
 					t.Fatal(err)
 				}
@@ -104,6 +106,15 @@ func TestTheMainJobThroughEachProvider(t *testing.T) {
 				if n := count[leadEmail(i)]; n != 1 {
 					t.Errorf("%s: %d effects at the provider, want 1", leadEmail(i), n)
 				}
+			}
+			played := map[sandbox.FaultKind]bool{}
+			for _, r := range box.Received() {
+				if r.Fault != "" {
+					played[r.Fault] = true
+				}
+			}
+			if len(played) != len(faults) {
+				t.Errorf("only the faults %v were met, want all of %v", played, faults)
 			}
 			for _, v := range box.Violations() {
 				b, _ := json.Marshal(v)
