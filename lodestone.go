@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -70,7 +71,14 @@ func ParseEmail(s string) (Email, error) {
 		}
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
-	if err != nil {
+	if err == nil {
+		// A name that does not come out the same when it is read again would be two leads.
+		var again string
+		if again, err = idna.Lookup.ToASCII(ascii); err == nil && again != ascii {
+			err = ErrBadEmail
+		}
+	}
+	if err != nil || !utf8.ValidString(domain) {
 		return "", fmt.Errorf("%w: its domain is not a domain name", ErrBadEmail)
 	}
 	ascii = strings.ToLower(ascii)
