@@ -129,6 +129,10 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 	if _, takes := e.Argument("email"); takes && arguments["email"] == nil {
 		arguments["email"] = string(act.Email)
 	}
+	if name := stranger(e, arguments, act.Email); name != "" {
+		// The gate cleared the lead's address and no other.
+		return Receipt{}, a.t.Reject(act.Operation, name+" names another address than the lead's own")
+	}
 	answer, err := a.Call(ctx, act.Operation, arguments)
 	var wrong *ArgumentError
 	if errors.As(err, &wrong) {
@@ -138,6 +142,21 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Status: answer.Status, Detail: a.t.mask.text(Words(answer.Body))}, nil
+}
+
+// stranger names an argument that holds an address other than the lead's, in an operation that may lead
+// to contact. The person who refers is named by right: nobody writes to them on account of it.
+func stranger(e *Endpoint, arguments map[string]any, lead lodestone.Email) string {
+	if !e.Contacts() {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(arguments)) {
+		text, _ := arguments[name].(string)
+		if other, err := lodestone.ParseEmail(text); err == nil && other != lead && !strings.Contains(strings.ToLower(name), "referrer") {
+			return name
+		}
+	}
+	return ""
 }
 
 // faults checks arguments against the schema. What the settings give counts as given, and may not be

@@ -162,3 +162,28 @@ func TestACatalogueOperationThatDidNothingIsRefused(t *testing.T) {
 		server.Close()
 	}
 }
+
+// A step acts on its lead and on nobody else, whatever argument names the other address.
+func TestAStepNamesNobodyElse(t *testing.T) {
+	a, box := sandboxed(t)
+	for _, tc := range []struct {
+		operation  string
+		parameters map[string]any
+	}{
+		{"createInviteFeedEntry", map[string]any{"firstName": "Eve", "email": "eve@example.com"}},
+		{"createReferral", map[string]any{"referralCode": "ADA2026", "email": "Eve@Example.com"}},
+		{"createReferral", map[string]any{"referralCode": "ADA2026", "externalIdentifier": "eve@example.com"}},
+	} {
+		_, err := a.Do(t.Context(), connectors.Act{ID: "e.s", Operation: tc.operation, Email: "ada@example.com", Parameters: tc.parameters})
+		var f *connectors.Fault
+		if !errors.As(err, &f) || f.Class != connectors.Refused || !strings.Contains(f.Detail, "another address") {
+			t.Errorf("%s(%v) = %v, want it refused", tc.operation, tc.parameters, err)
+		}
+	}
+	if n := len(box.Received()); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+	if _, err := a.Do(t.Context(), connectors.Act{ID: "e.s", Operation: "createInviteFeedEntry", Email: "ada@example.com", Parameters: map[string]any{"firstName": "Ada", "email": "ADA@example.com"}}); err != nil {
+		t.Errorf("the lead's own address: %v", err)
+	}
+}
