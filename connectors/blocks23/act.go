@@ -14,6 +14,7 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/connectors/blocks23/api"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 )
 
 // Do implements [connectors.Connector].
@@ -106,21 +107,9 @@ func fit(t lodestone.FieldType, v any) (any, bool) {
 	return nil, false
 }
 
-// into moves arguments into the generated type of a request, which refuses what the type lacks.
-func into[T any](args map[string]any) (T, error) {
-	var typed T
-	raw, err := json.Marshal(args)
-	if err != nil {
-		return typed, err
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	return typed, d.Decode(&typed)
-}
-
 // wrapped makes the body of a write: the fields under the deployment's names, inside `referral`.
 func wrapped[T any](c *connector, args map[string]any) (*bytes.Reader, error) {
-	typed, err := into[T](args)
+	typed, err := lenient.Into[T](args)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +239,7 @@ func (c *connector) read(ctx context.Context, operation, id string) (e element, 
 			var doc struct {
 				Data struct{ Attributes map[string]any }
 			}
-			if err := object(a.Body, &doc); err != nil {
+			if err := lenient.Object(a.Body, &doc); err != nil {
 				return err
 			}
 			fields = doc.Data.Attributes
@@ -261,7 +250,7 @@ func (c *connector) read(ctx context.Context, operation, id string) (e element, 
 }
 
 func (c *connector) list(ctx context.Context, act connectors.Act, args map[string]any) (connectors.Receipt, error) {
-	params, err := into[api.ListReferralsParams](args)
+	params, err := lenient.Into[api.ListReferralsParams](args)
 	if err != nil {
 		return connectors.Receipt{}, c.t.Reject(act.Operation, "page and records must be whole numbers")
 	}

@@ -1,13 +1,14 @@
 package blocks23
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 )
 
 // The types here are not the generated ones on purpose: one odd value in a field that nobody looks at
@@ -71,10 +72,10 @@ func (a *attributes) referred() string {
 // one reads a document that holds one element with an id.
 func one(body []byte) (e element, err error) {
 	var doc struct{ Data json.RawMessage }
-	if err := object(body, &doc); err != nil {
+	if err := lenient.Object(body, &doc); err != nil {
 		return e, err
 	}
-	if err := object(doc.Data, &e); err != nil {
+	if err := lenient.Object(doc.Data, &e); err != nil {
 		return e, errors.New("it holds no resource")
 	}
 	if e.id() == "" {
@@ -98,7 +99,7 @@ func list(body []byte) (l listing, err error) {
 		Data *[]json.RawMessage
 		Meta json.RawMessage
 	}
-	if err := object(body, &doc); err != nil {
+	if err := lenient.Object(body, &doc); err != nil {
 		return l, err
 	}
 	if doc.Data == nil {
@@ -106,7 +107,7 @@ func list(body []byte) (l listing, err error) {
 	}
 	for _, raw := range *doc.Data {
 		var e element
-		if object(raw, &e) != nil || e.id() == "" {
+		if lenient.Object(raw, &e) != nil || e.id() == "" {
 			l.unreadable++
 			continue
 		}
@@ -141,7 +142,7 @@ func notFound(body []byte) bool {
 	var doc struct {
 		Errors []struct{ Status, Code words }
 	}
-	if object(body, &doc) != nil {
+	if lenient.Object(body, &doc) != nil {
 		return false
 	}
 	for _, e := range doc.Errors {
@@ -150,29 +151,6 @@ func notFound(body []byte) bool {
 		}
 	}
 	return false
-}
-
-// object reads one JSON object. null, an array and anything behind the object are errors, which say
-// nothing of what they met.
-func object(body []byte, into any) error {
-	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) == 0 || b[0] != '{' {
-		return errors.New("it is not a JSON object")
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return errors.New("it is not the JSON that was expected")
-	}
-	return nil
-}
-
-// words is a text; anything else in its place counts as no text.
-type words string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *words) UnmarshalJSON(raw []byte) error {
-	var s string
-	_ = json.Unmarshal(raw, &s)
-	*w = words(s)
-	return nil
 }
 
 // ident is an id, which may be a text or a number; anything else in its place counts as no id.
@@ -212,3 +190,8 @@ func same(wanted, got any) bool {
 	}
 	return wanted == got
 }
+
+// What an answer holds, read as package lenient says.
+type (
+	words = lenient.Text
+)

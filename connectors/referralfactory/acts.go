@@ -13,6 +13,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/referralfactory/api"
 )
 
@@ -123,7 +124,7 @@ func (c *connector) thereAlready(ctx context.Context, act connectors.Act, g give
 // whatever the lists hold, and as one list of objects with a field.
 func complains(body []byte, field string) bool {
 	var byField struct{ Errors map[string]json.RawMessage }
-	if object(body, &byField) == nil {
+	if lenient.Object(body, &byField) == nil {
 		for name := range byField.Errors {
 			if strings.EqualFold(name, field) {
 				return true
@@ -132,7 +133,7 @@ func complains(body []byte, field string) bool {
 		return false
 	}
 	var list struct{ Errors []struct{ Field ident } }
-	if object(body, &list) != nil {
+	if lenient.Object(body, &list) != nil {
 		return false
 	}
 	for _, e := range list.Errors {
@@ -222,7 +223,7 @@ func (c *connector) qualify(ctx context.Context, act connectors.Act) (connectors
 	}
 	answer, err := c.act(ctx, connectors.Call{
 		Operation: act.Operation, Request: req,
-		Decode: func(a connectors.Answer) error { return object(a.Body, &struct{}{}) }, // 200 means done; the body is assumed
+		Decode: func(a connectors.Answer) error { return lenient.Object(a.Body, &struct{}{}) }, // 200 means done; the body is assumed
 	})
 	if err != nil {
 		return connectors.Receipt{}, err
@@ -283,7 +284,7 @@ func (c *connector) remove(ctx context.Context, act connectors.Act) (connectors.
 		if len(bytes.TrimSpace(a.Body)) == 0 {
 			return nil
 		}
-		return object(a.Body, &struct{}{})
+		return lenient.Object(a.Body, &struct{}{})
 	})
 }
 

@@ -1,7 +1,6 @@
 package referralfactory
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/referralfactory/api"
 )
 
@@ -68,29 +68,17 @@ func (id *ident) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// object reads one JSON object. Anything else, and anything behind the object, is an error, which says
-// nothing of what it met.
-func object(body []byte, into any) error {
-	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) == 0 || b[0] != '{' {
-		return errors.New("it is not a JSON object")
-	}
-	if json.Unmarshal(body, into) != nil {
-		return errors.New("it is not the JSON that was expected")
-	}
-	return nil
-}
-
 // document reads one user, in the envelope or without it.
 func document(body []byte) (user, error) {
 	var envelope struct{ Data json.RawMessage }
-	if err := object(body, &envelope); err != nil {
+	if err := lenient.Object(body, &envelope); err != nil {
 		return user{}, err
 	}
 	if envelope.Data != nil {
 		body = envelope.Data
 	}
 	var u user
-	if err := object(body, &u); err != nil {
+	if err := lenient.Object(body, &u); err != nil {
 		return user{}, err
 	}
 	if u.ID.state != set {
@@ -108,7 +96,7 @@ func people(body []byte, email lodestone.Email, campaign int64) ([]user, error) 
 		Links struct{ Next ident }
 		Meta  struct{ Total ident }
 	}
-	if err := object(body, &list); err != nil {
+	if err := lenient.Object(body, &list); err != nil {
 		return nil, err
 	}
 	if list.Data == nil {
@@ -117,7 +105,7 @@ func people(body []byte, email lodestone.Email, campaign int64) ([]user, error) 
 	var found []user
 	for _, raw := range *list.Data {
 		var u user
-		if err := object(raw, &u); err != nil {
+		if err := lenient.Object(raw, &u); err != nil {
 			return nil, errors.New("one of its users is no object")
 		}
 		if strings.EqualFold(u.Email.text, string(email)) && u.CampaignID.text == strconv.FormatInt(campaign, 10) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/referralrock/api"
 )
 
@@ -94,7 +95,7 @@ func (c *connector) Probe(ctx context.Context) error {
 	var page struct{}
 	_, err = c.t.Read(ctx, connectors.Call{
 		Operation: opPrograms, Request: req,
-		Decode: func(a connectors.Answer) error { return object(a.Body, &page) },
+		Decode: func(a connectors.Answer) error { return lenient.Object(a.Body, &page) },
 	})
 	return err
 }
@@ -148,7 +149,7 @@ func (c *connector) findMember(ctx context.Context, act connectors.Act) (connect
 		Operation: opListMembers, Request: req,
 		Decode: func(a connectors.Answer) error {
 			list.Members = nil
-			if err := object(a.Body, &list); err != nil {
+			if err := lenient.Object(a.Body, &list); err != nil {
 				return err
 			}
 			if list.Members == nil {
@@ -207,7 +208,7 @@ func (c *connector) findReferral(ctx context.Context, act connectors.Act) (conne
 		Operation: opGetReferral, Request: req,
 		Decode: func(a connectors.Answer) error {
 			referral.ID, referral.ExternalIdentifier = "", ""
-			return object(a.Body, &referral)
+			return lenient.Object(a.Body, &referral)
 		},
 	})
 	switch {
@@ -245,7 +246,7 @@ func (c *connector) findReferral(ctx context.Context, act connectors.Act) (conne
 // any referral.
 func notFound(body []byte) bool {
 	var e struct{ Message words }
-	return object(body, &e) == nil && e.Message != "" &&
+	return lenient.Object(body, &e) == nil && e.Message != "" &&
 		!strings.Contains(strings.ToLower(string(e.Message)), "no http resource")
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 )
 
 // Names of the secret settings of webhooks.
@@ -165,7 +166,7 @@ type hookBody struct {
 func hookSignals(event string, body []byte) (connectors.HookNews, error) {
 	news := connectors.HookNews{Event: event}
 	var b hookBody
-	if err := object(body, &b); err != nil {
+	if err := lenient.Object(body, &b); err != nil {
 		return news, fmt.Errorf("%w: %w", connectors.ErrHookBody, err)
 	}
 	s := connectors.HookSignal{Email: string(b.Email), At: hookTime(b.Timestamp)}

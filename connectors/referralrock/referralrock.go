@@ -46,6 +46,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/referralrock/api"
 )
 
@@ -186,18 +187,6 @@ func convert(t lodestone.FieldType, v any) (any, bool) {
 	return nil, false
 }
 
-// into moves a body into the generated type of the request, which refuses what the type lacks.
-func into[T any](body map[string]any) (T, error) {
-	var typed T
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return typed, err
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	return typed, d.Decode(&typed)
-}
-
 // sign adds the credentials to a request from a generated builder.
 func (c *connector) sign(req *http.Request, err error) (*http.Request, error) {
 	if err != nil {
@@ -249,7 +238,7 @@ type resultInfo struct{ Status, Message words }
 func (*connector) Given() map[string]any { return nil }
 
 func (c *connector) invite(ctx context.Context, body map[string]any) (connectors.Receipt, error) {
-	entry, err := into[api.InviteFeedEntry](body)
+	entry, err := lenient.Into[api.InviteFeedEntry](body)
 	if err != nil {
 		return connectors.Receipt{}, c.t.Reject(lodestone.VerbInvite, err.Error())
 	}
@@ -264,7 +253,7 @@ func (c *connector) invite(ctx context.Context, body map[string]any) (connectors
 	}
 	answer, err := c.t.Act(ctx, connectors.Call{
 		Operation: lodestone.VerbInvite, Request: req,
-		Decode: func(a connectors.Answer) error { return object(a.Body, &result) },
+		Decode: func(a connectors.Answer) error { return lenient.Object(a.Body, &result) },
 	})
 	if err != nil {
 		return connectors.Receipt{}, err
@@ -287,7 +276,7 @@ func externalID(act connectors.Act) (id string, given bool) {
 
 func (c *connector) refer(ctx context.Context, act connectors.Act, body map[string]any) (connectors.Receipt, error) {
 	body["externalIdentifier"], _ = externalID(act)
-	referral, err := into[api.NewReferral](body)
+	referral, err := lenient.Into[api.NewReferral](body)
 	if err != nil {
 		return connectors.Receipt{}, c.t.Reject(lodestone.VerbRefer, err.Error())
 	}
@@ -320,7 +309,7 @@ type confirmation struct {
 }
 
 func (m *confirmation) read(body []byte) error {
-	if err := object(body, m); err != nil {
+	if err := lenient.Object(body, m); err != nil {
 		return err
 	}
 	switch {
@@ -334,53 +323,15 @@ func (m *confirmation) read(body []byte) error {
 	return errors.New("its referral has no id")
 }
 
-// object reads one JSON object. null, an array and anything behind the object are errors, which say
-// nothing of what they met.
-func object(body []byte, into any) error {
-	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) == 0 || b[0] != '{' {
-		return errors.New("it is not a JSON object")
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return errors.New("it is not the JSON that was expected")
-	}
-	return nil
-}
-
-// words is a text; anything else in its place counts as no text, because words decide nothing.
-type words string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *words) UnmarshalJSON(raw []byte) error {
-	var s *string
-	if json.Unmarshal(raw, &s) == nil && s != nil {
-		*w = words(*s)
-	}
-	return nil
-}
-
-// ident is an id, which may be a text or a number.
-type ident string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (id *ident) UnmarshalJSON(raw []byte) error {
-	var s *string
-	if json.Unmarshal(raw, &s) == nil {
-		if s != nil {
-			*id = ident(*s)
-		}
-		return nil
-	}
-	var n json.Number
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return errors.New("an id is neither text nor number")
-	}
-	*id = ident(n)
-	return nil
-}
-
 func join(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
 	}
 	return a + ": " + b
 }
+
+// What an answer holds, read as package lenient says.
+type (
+	words = lenient.Text
+	ident = lenient.ID
+)

@@ -1,7 +1,6 @@
 package saasquatch
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -251,23 +250,4 @@ func split(text string) []string {
 		}
 	}
 	return list
-}
-
-// into moves a body into the generated type of the request, which refuses what the type lacks. The
-// error names no value.
-func into[T any](body map[string]any) (T, error) {
-	var typed T
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return typed, err
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	var wrong *json.UnmarshalTypeError
-	if err := d.Decode(&typed); errors.As(err, &wrong) {
-		return typed, fmt.Errorf("%s must be %s", wrong.Field, wrong.Type)
-	} else if err != nil {
-		return typed, err
-	}
-	return typed, nil
 }

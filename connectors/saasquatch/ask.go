@@ -1,7 +1,6 @@
 package saasquatch
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/saasquatch/api"
 )
 
@@ -152,7 +152,7 @@ func (l *referralList) read(raw []byte) error {
 		TotalCount *int
 		Referrals  *json.RawMessage
 	}
-	if err := object(raw, &in); err != nil {
+	if err := lenient.Object(raw, &in); err != nil {
 		return err
 	}
 	if in.TotalCount == nil || in.Referrals == nil {
@@ -193,7 +193,7 @@ type user struct {
 
 // read reads the user who was asked for; another is an error.
 func (u *user) read(raw []byte, given arguments) error {
-	if err := object(raw, u); err != nil {
+	if err := lenient.Object(raw, u); err != nil {
 		return err
 	}
 	switch {
@@ -239,46 +239,8 @@ func compare(there, wanted []string) referredBy {
 	return ours
 }
 
-// object reads one JSON object. null, an array and anything behind the object are errors, which say
-// nothing of what they met.
-func object(raw []byte, into any) error {
-	if b := bytes.TrimLeft(raw, " \t\r\n"); len(b) == 0 || b[0] != '{' {
-		return errors.New("it is not a JSON object")
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return errors.New("it is not the JSON that was expected")
-	}
-	return nil
-}
-
-// words is a text; anything else in its place counts as no text.
-type words string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (w *words) UnmarshalJSON(raw []byte) error {
-	var s *string
-	if json.Unmarshal(raw, &s) == nil && s != nil {
-		*w = words(*s)
-	}
-	return nil
-}
-
-// ident is an id, which may be a text or a number.
-type ident string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (id *ident) UnmarshalJSON(raw []byte) error {
-	var s *string
-	if json.Unmarshal(raw, &s) == nil {
-		if s != nil {
-			*id = ident(*s)
-		}
-		return nil
-	}
-	var n json.Number
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return errors.New("an id is neither text nor number")
-	}
-	*id = ident(n)
-	return nil
-}
+// What an answer holds, read as package lenient says.
+type (
+	words = lenient.Text
+	ident = lenient.ID
+)

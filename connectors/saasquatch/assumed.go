@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 )
 
 // What nobody but us says of the provider stands in this file.
@@ -20,7 +21,7 @@ func noSuchUser(a connectors.Answer) bool {
 		APIErrorCode words
 		RSCode       words
 	}
-	if a.Status != http.StatusNotFound || object(a.Body, &e) != nil {
+	if a.Status != http.StatusNotFound || lenient.Object(a.Body, &e) != nil {
 		return false
 	}
 	return e.RSCode == "RS042" || e.APIErrorCode == "USER_NOT_FOUND" || e.APIErrorCode == "ACCOUNT_NOT_FOUND"

@@ -57,6 +57,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/lenient"
 	"github.com/lodestonehq/lodestone/connectors/saasquatch/api"
 )
 
@@ -211,7 +212,7 @@ func (c *connector) build(act connectors.Act, given arguments) (*http.Request, f
 
 // refer upserts the person with the codes of whoever brought them in.
 func (c *connector) refer(given arguments) (*http.Request, func([]byte, *made) error, error) {
-	body, err := into[api.OpenUserUpsert](given.body("id", given.user, "accountId", given.account))
+	body, err := lenient.Into[api.OpenUserUpsert](given.body("id", given.user, "accountId", given.account))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -235,7 +236,7 @@ func (c *connector) refer(given arguments) (*http.Request, func([]byte, *made) e
 // readCode reads what applying a code answers: the code.
 func readCode(raw []byte, m *made) error {
 	var code struct{ Code words }
-	if err := object(raw, &code); err != nil {
+	if err := lenient.Object(raw, &code); err != nil {
 		return err
 	}
 	if code.Code == "" {
@@ -259,7 +260,7 @@ func (c *connector) track(act connectors.Act, given arguments) (*http.Request, f
 			event[name] = v
 		}
 	}
-	body, err := into[api.UserEventsInput](map[string]any{
+	body, err := lenient.Into[api.UserEventsInput](map[string]any{
 		"accountId": given.account, "userId": given.user, "idempotencyKey": key, "events": []any{event},
 	})
 	if err != nil {
@@ -268,7 +269,7 @@ func (c *connector) track(act connectors.Act, given arguments) (*http.Request, f
 	req, err := c.signed(api.NewTrackEventRequest(c.server, c.tenant, given.account, given.user, body))
 	return req, func(raw []byte, m *made) error {
 		var result struct{ Events *[]struct{ ID ident } }
-		if err := object(raw, &result); err != nil {
+		if err := lenient.Object(raw, &result); err != nil {
 			return err
 		}
 		if result.Events == nil || len(*result.Events) == 0 {
