@@ -122,6 +122,10 @@ const maxReference = 300
 // Do performs an act. The error is a [*Fault].
 func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 	ctx = hide(ctx, act.Email, act.Parameters)
+	if name := a.stranger(act); name != "" {
+		// The gate cleared the lead's address and no other.
+		return Receipt{}, a.t.Reject(act.Operation, name+" names another address than the lead's own")
+	}
 	do := a.connector.Do
 	if _, own := a.kind.Operation(act.Operation); !own && len(a.kind.Endpoints) > 0 {
 		do = a.perform // no verb of the connector, but an operation of its catalogue

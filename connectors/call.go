@@ -92,6 +92,7 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 		return Answer{}, err
 	}
 	a.connector.(Cataloguer).Sign(req)
+	ctx = hide(ctx, "", personal(arguments))
 	c := Call{Operation: e.Name, Request: req, Decode: func(answer Answer) error {
 		if err := readable(answer); err != nil {
 			return err
@@ -105,6 +106,30 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 		return a.t.Read(ctx, c)
 	}
 	return a.t.Act(ctx, c)
+}
+
+// personal gathers what among arguments, however deep, may be an address, so that no error repeats it.
+func personal(arguments map[string]any) map[string]any {
+	found := map[string]any{}
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			if strings.Contains(v, "@") {
+				found[strconv.Itoa(len(found))] = v
+			}
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		case map[string]any:
+			for _, x := range v {
+				walk(x)
+			}
+		}
+	}
+	walk(arguments)
+	return found
 }
 
 // readable accepts an empty body and JSON. Anything else after a success, a page of HTML say, leaves
@@ -126,12 +151,12 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 	if arguments == nil {
 		arguments = map[string]any{}
 	}
-	if _, takes := e.Argument("email"); takes && arguments["email"] == nil {
-		arguments["email"] = string(act.Email)
+	if e.HumanOnly {
+		return Receipt{}, a.t.Reject(act.Operation, "it is for people alone")
 	}
-	if name := stranger(e, arguments, act.Email); name != "" {
-		// The gate cleared the lead's address and no other.
-		return Receipt{}, a.t.Reject(act.Operation, name+" names another address than the lead's own")
+	// Where several arguments can name what it is about and only one may, the rule says which.
+	if arg, takes := e.Argument("email"); takes && arguments["email"] == nil && (arg.Required || !strings.Contains(e.Schema, `"oneOf"`)) {
+		arguments["email"] = string(act.Email)
 	}
 	answer, err := a.Call(ctx, act.Operation, arguments)
 	var wrong *ArgumentError
@@ -144,15 +169,21 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 	return Receipt{Status: answer.Status, Detail: a.t.mask.text(Words(answer.Body))}, nil
 }
 
-// stranger names an argument that holds an address other than the lead's, in an operation that may lead
-// to contact. The person who refers is named by right: nobody writes to them on account of it.
-func stranger(e *Endpoint, arguments map[string]any, lead lodestone.Email) string {
-	if !e.Contacts() {
+// stranger names a parameter of an act that holds an address other than the lead's. The person who
+// refers is named by right: nobody writes to them on account of it. What only reads may name anybody.
+func (a *Account) stranger(act Act) string {
+	if act.Operation == lodestone.VerbInvite || act.Operation == lodestone.VerbRefer {
+		return "" // whom they are about is the connector's own matter, and the gate's
+	}
+	if e, err := a.Endpoint(act.Operation); err == nil && e.Effect == lodestone.EffectRead {
 		return ""
 	}
-	for _, name := range slices.Sorted(maps.Keys(arguments)) {
-		text, _ := arguments[name].(string)
-		if other, err := lodestone.ParseEmail(text); err == nil && other != lead && !strings.Contains(strings.ToLower(name), "referrer") {
+	for _, name := range slices.Sorted(maps.Keys(act.Parameters)) {
+		if strings.Contains(strings.ToLower(name), "referrer") {
+			continue
+		}
+		text, _ := act.Parameters[name].(string)
+		if other, err := lodestone.ParseEmail(text); err == nil && other != act.Email {
 			return name
 		}
 	}

@@ -96,6 +96,9 @@ func (e *Endpoint) Argument(name string) (Argument, bool) {
 func (e *Endpoint) Operation() (op lodestone.Operation, ok bool) {
 	op = lodestone.Operation{Name: e.Name, Summary: e.Summary, Effect: e.Effect}
 	for _, a := range e.Arguments {
+		if a.Name == "status" && e.Effect == lodestone.EffectPay && !a.Required {
+			continue // it approves what is paid for, which no rule may
+		}
 		t, flat := fieldTypes[a.Type]
 		if !flat {
 			if a.Required {

@@ -297,6 +297,11 @@ func (l *lane) fault(m *sequencer.Moved, err error, attempt, delays int, now tim
 		if f.CountsAttempt && attempt >= a.Attempts {
 			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
 		}
+	case connectors.Failed: // what only reads: nothing can have happened
+		m.To, m.Counted, m.DueAt = lodestone.TouchpointScheduled, true, now.Add(s.backoff(delays, f.RetryAfter))
+		if f.Status >= 400 && f.Status < 500 || attempt >= a.Attempts {
+			m.To = lodestone.TouchpointFailed
+		}
 	case connectors.Refused:
 		m.To = lodestone.TouchpointFailed
 	default:

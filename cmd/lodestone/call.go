@@ -1,18 +1,24 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -208,8 +214,13 @@ func (c *cli) arguments(cmd *cobra.Command, e *connectors.Endpoint, raw []string
 		if err != nil {
 			return nil, usageError{err}
 		}
-		if err := json.Unmarshal(data, &arguments); err != nil {
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.UseNumber()
+		if err := dec.Decode(&arguments); err != nil {
 			return nil, usagef("--json is not an object of arguments: %w", err)
+		}
+		if arguments == nil {
+			return nil, usagef("--json is null; give an object of arguments")
 		}
 	}
 	for _, a := range e.Arguments {
@@ -225,13 +236,20 @@ func (c *cli) arguments(cmd *cobra.Command, e *connectors.Endpoint, raw []string
 	return arguments, nil
 }
 
+var wholeNumber = regexp.MustCompile(`^-?[0-9]{1,30}$`)
+
 // argument gives a flag's text the type that the operation takes.
 func argument(a connectors.Argument, texts []string) (any, error) {
 	text := texts[len(texts)-1]
 	switch a.Type {
-	case "number", "integer":
+	case "integer":
+		if !wholeNumber.MatchString(text) {
+			return nil, fmt.Errorf("%q is not a whole number", text)
+		}
+		return json.Number(text), nil // as it was given: an id may have more digits than a float keeps
+	case "number":
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil {
+		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
 			return nil, fmt.Errorf("%q is not a number", text)
 		}
 		return n, nil
@@ -320,7 +338,8 @@ func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*co
 	if client, ok := api.Dial(cfg.Data); ok {
 		return &connection{client, nil, func() error { return nil }}, nil
 	}
-	account, err := open(a, nil, c.logger(cfg))
+	requests := prometheus.NewRegistry()
+	account, err := open(a, requests, c.logger(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -328,13 +347,63 @@ func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*co
 	if err != nil {
 		return nil, err
 	}
+	pace := &pace{path: filepath.Join(cfg.Data, "pace."+a.Name), rate: account.Settings().Rate, requests: requests}
+	if err := pace.wait(ctx); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return nil }, Accounts: map[string]*connectors.Account{a.Name: account}}
-	return &connection{api.Direct(server.Handler()), nil, store.Close}, nil
+	return &connection{api.Direct(server.Handler()), nil, func() error { return errors.Join(pace.keep(), store.Close()) }}, nil
+}
+
+// pace keeps an account's rate across commands that follow each other without a worker, each a process
+// of its own: the next one waits until the rate allows for what the one before sent. The store's lock
+// keeps two from running at once.
+type pace struct {
+	path     string
+	rate     float64
+	requests *prometheus.Registry
+}
+
+func (p *pace) wait(ctx context.Context) error {
+	b, err := os.ReadFile(p.path)
+	if err != nil {
+		return nil // the first one
+	}
+	next, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil
+	}
+	t := time.NewTimer(min(time.Until(next), time.Minute))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *pace) keep() error {
+	families, err := p.requests.Gather()
+	if err != nil {
+		return err
+	}
+	n := 0.0
+	for _, f := range families {
+		if f.GetName() != "lodestone_provider_requests_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			n += m.GetCounter().GetValue()
+		}
+	}
+	next := time.Now().Add(time.Duration(n / p.rate * float64(time.Second)))
+	return os.WriteFile(p.path, []byte(next.UTC().Format(time.RFC3339Nano)+"\n"), 0o600)
 }
 
 // ask makes one call.
 func ask(ctx context.Context, client *api.Client, connector string, e *connectors.Endpoint, arguments map[string]any) (done api.Called, err error) {
-	err = client.Call(ctx, http.MethodPost, "/api/v1/calls", nil, api.Call{Connector: connector, Operation: e.Name, Arguments: arguments, By: "command"}, &done)
+	err = client.Call(ctx, http.MethodPost, "/api/v1/calls", nil, api.Call{Connector: connector, Operation: e.Name, Arguments: arguments, By: api.ByCommand}, &done)
 	var p *api.Problem
 	if errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity {
 		return done, usageError{p}
@@ -378,6 +447,7 @@ func (c *cli) callAll(ctx context.Context, conn *connection, connector string, e
 	}
 	all := []json.RawMessage{}
 	offset, page := 0, 1
+	var before json.RawMessage
 	for {
 		if e.Paging.Offset != "" {
 			arguments[e.Paging.Offset] = float64(offset)
@@ -392,6 +462,10 @@ func (c *cli) callAll(ctx context.Context, conn *connection, connector string, e
 			return c.printAnswer(&done)
 		}
 		elements, total := pageOf(done.Answer)
+		if len(elements) > 0 && bytes.Equal(done.Answer, before) {
+			return fmt.Errorf("page %d is the same as the one before: the provider does not walk this list; %s so far", page, count(len(all), "element"))
+		}
+		before = done.Answer
 		all = append(all, elements...)
 		offset += len(elements)
 		page++
@@ -414,22 +488,25 @@ func totalWords(total int) string {
 func pageOf(answer json.RawMessage) (elements []json.RawMessage, total int) {
 	total = -1
 	if json.Unmarshal(answer, &elements) == nil {
-		return elements, len(elements)
+		return elements, -1
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(answer, &object) != nil {
 		return nil, total
 	}
-	for _, v := range object {
-		var list []json.RawMessage
-		if json.Unmarshal(v, &list) == nil && list != nil && len(list) >= len(elements) {
-			elements = list
+	if json.Unmarshal(object["data"], &elements) != nil || object["data"] == nil {
+		elements = nil
+		for _, v := range object {
+			var list []json.RawMessage
+			if json.Unmarshal(v, &list) == nil && list != nil && len(list) >= len(elements) {
+				elements = list
+			}
 		}
 	}
 	number := func(m map[string]json.RawMessage) {
 		for _, key := range []string{"total", "totalCount", "totalRecords", "total_records"} {
-			var n int
-			if json.Unmarshal(m[key], &n) == nil && m[key] != nil {
+			n, err := strconv.Atoi(strings.Trim(string(m[key]), `"`))
+			if err == nil && (n > 0 || len(elements) == 0) {
 				total = n
 			}
 		}

@@ -106,7 +106,7 @@ var endpoints = []connectors.Endpoint{
 		Name: "createReferral", Title: "Create New Referral",
 		Summary:     "Create a referral",
 		Description: "Not idempotent by contract. Whether a repeat is refused depends on the duplicate fraud rule of the program (email, external id, phone).",
-		Method:      "POST", Path: "/api/referrals", Effect: lodestone.EffectWrite,
+		Method:      "POST", Path: "/api/referrals", Effect: lodestone.EffectPay,
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "referralCode", In: "body", Type: "string", Required: true, Description: "Code of the member who brings the person in; it also decides the program."},

@@ -337,6 +337,7 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Lift a block",
 		Method:  "POST", Path: "/{tenant_alias}/account/{accountId}/user/{userId}/unblock", Effect: lodestone.EffectWrite,
 		Repeatable: true,
+		HumanOnly:  true,
 		Quiet:      true,
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path", Type: "string", Required: true, Description: "Account of the user."},

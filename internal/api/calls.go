@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -36,14 +37,19 @@ type Called struct {
 	Trace    string              `json:"trace"`
 }
 
-// ClassBlocked is the class of a call that the gate did not let pass.
-const ClassBlocked = "blocked"
+// Classes of a call beside those of package connectors.
+const (
+	ClassBlocked  = "blocked"  // the gate did not let it pass
+	ClassIntended = "intended" // on record before the call is made
+)
 
-// call passes the gate, calls, and puts both on record.
+// call passes the gate, puts on record what is about to be done, calls, and puts on record what came of
+// it: a process that ends in between leaves the first of the two.
 func (s *Server) call(r *http.Request) (any, error) {
 	var q Call
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
 	dec.DisallowUnknownFields()
+	dec.UseNumber() // an id of many digits must arrive as it was given
 	if err := dec.Decode(&q); err != nil {
 		return nil, problem(http.StatusBadRequest, "the body is not what this takes: %v", err)
 	}
@@ -64,83 +70,130 @@ func (s *Server) call(r *http.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	}
+	if e.HumanOnly && q.By != ByCommand && q.By != ByConsole {
+		return nil, problem(http.StatusForbidden, "%s.%s is for people alone", q.Connector, q.Operation)
+	}
+	people, odd := addresses(q.Arguments)
+	if e.Contacts() && odd != "" {
+		return nil, problem(http.StatusUnprocessableEntity, "%s.%s: %s looks like an address and is none that could be checked; give the bare address", q.Connector, q.Operation, odd)
+	}
 
 	done := Called{Trace: trace()}
-	people := addresses(q.Arguments)
-	if e.Effect != lodestone.EffectRead {
-		v, stop, err := s.clear(r.Context(), a, e, people)
-		if err != nil {
-			return nil, err
-		}
-		if done.Verdicts = v; stop {
-			done.Class, done.Detail = ClassBlocked, v[len(v)-1].Evidence
-		}
+	record := func(class string) error {
+		c := done
+		c.Class = class
+		return s.audit(context.WithoutCancel(r.Context()), &q, &c, people)
 	}
-	if done.Class == "" {
-		begin := time.Now()
-		answer, err := a.Call(r.Context(), q.Operation, q.Arguments)
-		done.TookMS = time.Since(begin).Milliseconds()
-		done.Class, done.Status = "ok", answer.Status
-		if json.Valid(answer.Body) {
-			done.Answer = answer.Body
+	stop, err := s.clear(r.Context(), a, e, people, &done.Verdicts)
+	if err != nil {
+		return nil, err
+	}
+	if !stop && e.Effect != lodestone.EffectRead {
+		if err := record(ClassIntended); err != nil {
+			return nil, fmt.Errorf("nothing was sent, because it could not be put on record: %w", err)
 		}
-		var f *connectors.Fault
-		if errors.As(err, &f) {
-			done.Class, done.Status, done.Detail = string(f.Class), f.Status, f.Detail
-		} else if err != nil {
+		// What became known while the provider was asked still stops it.
+		if stop, err = s.local(r.Context(), a, e, people, &done.Verdicts); err != nil {
 			return nil, err
 		}
 	}
-	return done, s.audit(context.WithoutCancel(r.Context()), &q, &done, people)
+	if stop {
+		done.Class, done.Detail = ClassBlocked, done.Verdicts[len(done.Verdicts)-1].Evidence
+		return done, record(done.Class)
+	}
+
+	begin := time.Now()
+	answer, err := a.Call(r.Context(), q.Operation, q.Arguments)
+	done.TookMS = time.Since(begin).Milliseconds()
+	done.Class, done.Status = "ok", answer.Status
+	if json.Valid(answer.Body) {
+		done.Answer = answer.Body
+	}
+	var f *connectors.Fault
+	if errors.As(err, &f) {
+		done.Class, done.Status, done.Detail = string(f.Class), f.Status, f.Detail
+	} else if err != nil {
+		return nil, err
+	}
+	if err := record(done.Class); err != nil {
+		// The answer is worth more than the complaint; that it was about to be done is on record.
+		done.Detail = strings.TrimSpace(done.Detail + " (what came of it could not be put on record: " + err.Error() + ")")
+	}
+	return done, nil
 }
 
+// Who may ask for a call, beside personas.
+const (
+	ByCommand = "command"
+	ByConsole = "console"
+)
+
 // clear is the gate for calls that people and agents make: what is paused, the suppression list, and
-// the unsubscribe status at the provider, for every address that the call is about. It fails closed.
-// An operation that stops contact, such as an unsubscribe, is let pass.
-func (s *Server) clear(ctx context.Context, a *connectors.Account, e *connectors.Endpoint, people []lodestone.Email) (v []lodestone.Verdict, stop bool, err error) {
-	object := func(c lodestone.Check, reason lodestone.Reason, format string, args ...any) ([]lodestone.Verdict, bool, error) {
-		return append(v, lodestone.Verdict{Check: c, Reason: reason, Evidence: fmt.Sprintf(format, args...)}), true, nil
+// the unsubscribe status at the provider, for every address that the call is about. It fails closed. An
+// operation that stops contact, such as an unsubscribe, is let pass.
+func (s *Server) clear(ctx context.Context, a *connectors.Account, e *connectors.Endpoint, people []lodestone.Email, v *[]lodestone.Verdict) (stop bool, err error) {
+	if stop, err = s.local(ctx, a, e, people, v); stop || err != nil || !e.Contacts() {
+		return stop, err
 	}
+	for _, email := range people {
+		sub, err := a.Unsubscribed(ctx, email)
+		switch {
+		case err != nil:
+			return object(v, lodestone.CheckProvider, lodestone.ReasonCheckFailed, "%v", err), nil
+		case sub.Unsubscribed:
+			return object(v, lodestone.CheckProvider, lodestone.ReasonUnsubscribed, "%s", sub.Evidence), nil
+		}
+		*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: sub.Kind + ": " + sub.Evidence})
+	}
+	if len(people) == 0 {
+		*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: "the call names nobody by address, so nobody's opt-out was looked at"})
+	}
+	return false, nil
+}
+
+// local makes the checks of clear that ask nobody outside. A copy asks nobody anything.
+func (s *Server) local(ctx context.Context, a *connectors.Account, e *connectors.Endpoint, people []lodestone.Email, v *[]lodestone.Verdict) (stop bool, err error) {
 	if s.Store.Copied() {
-		return object(lodestone.CheckPaused, lodestone.ReasonPaused, "this data directory is a copy; `lodestone claim` makes it the one that acts")
+		return object(v, lodestone.CheckPaused, lodestone.ReasonPaused, "this data directory is a copy; `lodestone claim` makes it the one that acts"), nil
+	}
+	if e.Effect == lodestone.EffectRead {
+		return false, nil
 	}
 	paused, err := s.Store.Paused(ctx)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	for _, scope := range []string{"all", "connector " + a.Name()} {
 		if p, ok := paused[scope]; ok {
-			return object(lodestone.CheckPaused, lodestone.ReasonPaused, "%s is paused since %s", scope, p.At.Format(time.RFC3339))
+			return object(v, lodestone.CheckPaused, lodestone.ReasonPaused, "%s is paused since %s", scope, p.At.Format(time.RFC3339)), nil
 		}
 	}
-	v = append(v, lodestone.Verdict{Check: lodestone.CheckPaused, OK: true})
+	*v = append(*v, lodestone.Verdict{Check: lodestone.CheckPaused, OK: true})
 	if !e.Contacts() {
-		return v, false, nil
+		return false, nil
 	}
 	for _, email := range people {
 		p, err := s.Store.Person(ctx, email, 0)
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
 		if x := p.Suppression; x != nil {
-			return object(lodestone.CheckSuppression, lodestone.ReasonSuppressed, "suppressed since %s by %s: %s", x.At.Format(time.RFC3339), x.Source, x.Reason)
+			return object(v, lodestone.CheckSuppression, lodestone.ReasonSuppressed, "suppressed since %s by %s: %s", x.At.Format(time.RFC3339), x.Source, x.Reason), nil
 		}
-		v = append(v, lodestone.Verdict{Check: lodestone.CheckSuppression, OK: true, Evidence: "not on the suppression list"})
-		sub, err := a.Unsubscribed(ctx, email)
-		if err != nil {
-			return object(lodestone.CheckProvider, lodestone.ReasonCheckFailed, "%v", err)
-		}
-		if sub.Unsubscribed {
-			return object(lodestone.CheckProvider, lodestone.ReasonUnsubscribed, "%s", sub.Evidence)
-		}
-		v = append(v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: sub.Kind + ": " + sub.Evidence})
+		*v = append(*v, lodestone.Verdict{Check: lodestone.CheckSuppression, OK: true, Evidence: "not on the suppression list"})
 	}
-	return v, false, nil
+	return false, nil
+}
+
+// object adds a verdict that stops the call.
+func object(v *[]lodestone.Verdict, c lodestone.Check, reason lodestone.Reason, format string, args ...any) bool {
+	*v = append(*v, lodestone.Verdict{Check: c, Reason: reason, Evidence: fmt.Sprintf(format, args...)})
+	return true
 }
 
 // audit puts a call on record, in the chain of the lead that it is about when there is one.
 func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lodestone.Email) error {
-	arguments, err := json.Marshal(q.Arguments)
+	arguments, err := json.Marshal(redacted("", q.Arguments))
 	if err != nil {
 		return err
 	}
@@ -150,7 +203,7 @@ func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lode
 	}
 	now := time.Now().UTC()
 	entry := lodestone.CallEntry{
-		By: q.By, Operation: q.Connector + "." + q.Operation, Arguments: masked(string(arguments)),
+		By: q.By, Operation: q.Connector + "." + q.Operation, Arguments: string(arguments[:min(len(arguments), maxArguments)]),
 		Verdicts: done.Verdicts, Class: done.Class, Status: done.Status, Detail: done.Detail,
 		Took: time.Duration(done.TookMS) * time.Millisecond, Trace: done.Trace,
 	}
@@ -163,46 +216,80 @@ func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lode
 		return c, nil
 	}}}})
 	if err != nil {
-		return fmt.Errorf("the call was made (%s) and could not be put on record: %w", done.Class, err)
+		return fmt.Errorf("the journal: %w", err)
 	}
 	return nil
 }
 
-var addressLike = regexp.MustCompile(`[^\s"'<>(),;:\[\]{}]+@[^\s"'<>(),;:\[\]{}]+`)
-
-// maxArguments bounds what is kept of a call's arguments.
+// maxArguments bounds what is kept of a call's arguments, in bytes.
 const maxArguments = 4 << 10
 
-func masked(s string) string {
-	s = addressLike.ReplaceAllString(s, "<address>")
-	if len(s) > maxArguments {
-		s = s[:maxArguments] + "…"
+// private matches the names of arguments whose values are nobody's business afterwards.
+var private = regexp.MustCompile(`(?i)pass|secret|token|key|payout|birth|phone|name|street|address|city|postal|region|note|iban|tax|url|meta|custom`)
+
+// redacted is what goes on record of a call's arguments: which there were, and the values of those that
+// say what was done and to what, not to whom.
+func redacted(name string, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, x := range v {
+			out[k] = redacted(k, x)
+		}
+		return out
+	case []any:
+		out := make([]any, 0, len(v))
+		for _, x := range v {
+			out = append(out, redacted(name, x))
+		}
+		return out
+	case string:
+		switch {
+		case likeAddress(v):
+			return "<address>"
+		case private.MatchString(name):
+			return "<hidden>"
+		}
+		return v[:min(len(v), 100)]
 	}
-	return s
+	if private.MatchString(name) {
+		return "<hidden>"
+	}
+	return v
 }
 
-// addresses finds the addresses among arguments, however deep, each once and in order.
-func addresses(v any) (list []lodestone.Email) {
-	var walk func(any)
-	walk = func(v any) {
+// likeAddress reports whether a text may hold an address, in any of its spellings.
+func likeAddress(s string) bool {
+	return strings.ContainsAny(s, "@\uff20\ufe6b") || strings.Contains(s, "%40")
+}
+
+// addresses finds the addresses among arguments, however deep, each once and in order. odd names an
+// argument that looks like one, or should be one by its name, and is none.
+func addresses(arguments map[string]any) (list []lodestone.Email, odd string) {
+	var walk func(string, any)
+	walk = func(name string, v any) {
 		switch v := v.(type) {
 		case string:
-			if e, err := lodestone.ParseEmail(v); err == nil {
+			e, err := lodestone.ParseEmail(v)
+			switch {
+			case err == nil:
 				list = append(list, e)
+			case likeAddress(v), v != "" && strings.Contains(strings.ToLower(name), "email"):
+				odd = name
 			}
 		case []any:
 			for _, x := range v {
-				walk(x)
+				walk(name, x)
 			}
 		case map[string]any:
-			for _, x := range v {
-				walk(x)
+			for k, x := range v {
+				walk(k, x)
 			}
 		}
 	}
-	walk(v)
+	walk("", arguments)
 	slices.Sort(list)
-	return slices.Compact(list)
+	return slices.Compact(list), odd
 }
 
 func trace() string {

@@ -248,9 +248,15 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	var answers errgroup.Group
-	answers.Go(func() error { return serve(serving, w.socket, w.api().Handler()) })
+	// Commands are let finish from the signal on: a call that one of them makes may be out. Health is
+	// answered to the end.
+	commands, stopCommands := context.WithCancel(ctx)
+	defer stopCommands()
+	answers.Go(func() error { return serve(commands, w.socket, w.api().Handler(), 12*time.Second) })
 	if w.web != nil {
-		answers.Go(func() error { return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks())) })
+		answers.Go(func() error {
+			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks()), 2*time.Second)
+		})
 	}
 
 	w.ready.set("")
@@ -262,6 +268,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		err = w.act(ctx)
 	}
 	w.ready.set("stopping")
+	stopCommands()
 	stopServing()
 	return errors.Join(err, answers.Wait())
 }
@@ -340,8 +347,8 @@ func (w *Worker) watch(ctx context.Context, a *connectors.Account, changes <-cha
 	}
 }
 
-// serve answers requests until ctx is done, then lets those under way finish.
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+// serve answers requests until ctx is done, then lets those under way finish, for as long as grace.
+func serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -350,7 +357,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return err
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	err := s.Shutdown(stop)
 	if errors.Is(err, context.DeadlineExceeded) {
