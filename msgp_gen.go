@@ -3756,8 +3756,8 @@ func (z *Touchpoint) Msgsize() (s int) {
 func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(13)
-	var zb0001Mask uint16 /* 13 bits */
+	zb0001Len := uint32(14)
+	var zb0001Mask uint16 /* 14 bits */
 	_ = zb0001Mask
 	if z.Operation == "" {
 		zb0001Len--
@@ -3794,6 +3794,10 @@ func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Took == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x1000
+	}
+	if z.Arguments == nil {
+		zb0001Len--
+		zb0001Mask |= 0x2000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -3863,6 +3867,19 @@ func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "w"
 			o = append(o, 0xa1, 0x77)
 			o = msgp.AppendDuration(o, z.Took)
+		}
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+			// string "m"
+			o = append(o, 0xa1, 0x6d)
+			o = msgp.AppendMapHeader(o, uint32(len(z.Arguments)))
+			for za0002, za0003 := range z.Arguments {
+				o = msgp.AppendString(o, za0002)
+				o, err = msgp.AppendIntf(o, za0003)
+				if err != nil {
+					err = msgp.WrapError(err, "Arguments", za0002)
+					return
+				}
+			}
 		}
 	}
 	return
@@ -3985,6 +4002,34 @@ func (z *TouchpointEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Took")
 				return
 			}
+		case "m":
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Arguments")
+				return
+			}
+			if z.Arguments == nil {
+				z.Arguments = make(map[string]interface{}, zb0005)
+			} else if len(z.Arguments) > 0 {
+				clear(z.Arguments)
+			}
+			for zb0005 > 0 {
+				var za0003 interface{}
+				zb0005--
+				var za0002 string
+				za0002, bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Arguments")
+					return
+				}
+				za0003, bts, err = msgp.ReadIntfBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Arguments", za0002)
+					return
+				}
+				z.Arguments[za0002] = za0003
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -4003,7 +4048,13 @@ func (z *TouchpointEntry) Msgsize() (s int) {
 	for za0001 := range z.Verdicts {
 		s += z.Verdicts[za0001].Msgsize()
 	}
-	s += 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.StringPrefixSize + len(z.Reference) + 2 + msgp.IntSize + 2 + msgp.DurationSize
+	s += 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.StringPrefixSize + len(z.Reference) + 2 + msgp.IntSize + 2 + msgp.DurationSize + 2 + msgp.MapHeaderSize
+	if z.Arguments != nil {
+		for za0002, za0003 := range z.Arguments {
+			_ = za0003
+			s += msgp.StringPrefixSize + len(za0002) + msgp.GuessSize(za0003)
+		}
+	}
 	return
 }
 

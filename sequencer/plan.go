@@ -741,6 +741,7 @@ func (p *planner) moved(m *Moved) error {
 	n.Attempt = t.Attempts
 	if t.State == lodestone.TouchpointIntended {
 		n.Attempt++
+		n.Arguments = m.Parameters
 	}
 	if t.State.Pending() {
 		return nil

@@ -102,8 +102,8 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 		n.say("\nThat was the last sample; the demo goes on until its time is up.")
 	default:
 		n.say("\nThat was the last sample. Everything goes on running: in another terminal try\n\n" +
-			"  lodestone explain ada@bigco.example --data " + filepath.Join(dir, "data") + "\n" +
-			"  lodestone submit pricing-guide --field email=you@yours.example" + natsFlag(w) + "\n\n" +
+			"  " + self() + " explain ada@bigco.example --data " + filepath.Join(dir, "data") + "\n" +
+			"  " + self() + " submit pricing-guide --field email=you@yours.example" + natsFlag(w) + "\n\n" +
 			"Ctrl-C ends it and removes the folder.")
 	}
 	var failed error
@@ -122,6 +122,14 @@ func (c *cli) demo(ctx context.Context, length time.Duration) (err error) {
 		return err
 	}
 	return tally.write(c.out)
+}
+
+// self is how this program was started, for commands that are to be tried.
+func self() string {
+	if strings.Contains(os.Args[0], "go-build") { // by `go run`
+		return "go run ./cmd/lodestone"
+	}
+	return os.Args[0]
 }
 
 // natsFlag is how `submit` finds a broker that is not where it usually is.

@@ -168,7 +168,7 @@ func (t *tally) write(w io.Writer) error {
 	s := t.states
 	fmt.Fprintln(w, "\nThe tally, from what was stored:")
 	table(w, "  ", [][]string{
-		{"submissions", fmt.Sprintf("%d published = %d accepted + %d repeats + %d kept for a human + %d not read yet", t.published,
+		{"submissions", fmt.Sprintf("%d published = %d accepted + %d repeated + %d kept for a human + %d not read yet", t.published,
 			n("submission.accepted"), n("submission.duplicate"), n("submission.rejected"), t.unread())},
 		{"enrollments", fmt.Sprintf("%d started = %s + %d active", n("enrollment.started"), t.ends(), t.active())},
 		{"touchpoints", fmt.Sprintf("%d planned = %d sent + %d skipped + %d cancelled + %d failed + %d of unknown outcome + %d waiting", n("touchpoint.scheduled"),

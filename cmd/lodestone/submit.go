@@ -106,7 +106,21 @@ type publisher interface {
 // publisher finds the way into the stream: the server outside; the worker of the data directory, over
 // its socket; a worker that listens where this one would; and when none runs, the streams of the data
 // directory themselves, which the next start takes in.
+//
+// A worker that was started a moment ago may not listen yet, so that is waited for.
 func (c *cli) publisher(ctx context.Context, cfg settings) (publisher, error) {
+	for begin := time.Now(); ; {
+		p, err := c.tryPublisher(ctx, cfg)
+		if !errors.Is(err, errNobodyListens) || time.Since(begin) > 3*time.Second || !wait(ctx, 100*time.Millisecond) {
+			return p, err
+		}
+	}
+}
+
+// errNobodyListens is worth another try for a moment.
+var errNobodyListens = errors.New("no worker listens for submissions")
+
+func (c *cli) tryPublisher(ctx context.Context, cfg settings) (publisher, error) {
 	if cfg.NATS.URL == "" {
 		if client, ok := api.Dial(cfg.Data); ok {
 			return socketPublisher{client}, nil
@@ -177,7 +191,7 @@ func dialBroker(ctx context.Context, cfg settings) (*broker.Broker, error) {
 		}
 		conn, err := net.DialTimeout("tcp", b.Listen, patience)
 		if err != nil {
-			return nil, fmt.Errorf("no worker listens for submissions at %s, nothing was submitted. Start `lodestone run`, or name a server with --nats-url", b.Listen)
+			return nil, fmt.Errorf("%w at %s, nothing was submitted. Start `lodestone run`, or name a server with --nats-url", errNobodyListens, b.Listen)
 		}
 		_ = conn.Close() // it only shows that somebody listens
 		b.URL = "nats://" + b.Listen

@@ -112,7 +112,7 @@ func Hooks(o HookOptions) http.Handler {
 		account := &hookAccount{name: a.Settings.Name, hook: a.Hook}
 		verify, err := a.Hook.Open(a.Settings, a.Secrets)
 		if err != nil {
-			h.log.Info("webhooks of this connector are refused", "connector", account.name, "error", err)
+			h.log.Info("no webhooks are taken for this connector until they can be verified (optional)", "connector", account.name, "missing", err)
 		} else {
 			account.verify = verify
 		}

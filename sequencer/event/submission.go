@@ -34,7 +34,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 	}
 	declared := form(name)
 	if declared == nil {
-		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms, then release the submission"}
+		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms and submit it again"}
 		return lodestone.Submission{}, f.reject(name, e.id, guessEmail(p.fields))
 	}
 	email, fields, f := d.fields(p.fields, declared)
