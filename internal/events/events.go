@@ -88,7 +88,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 	for {
 		entries, err := o.Store.Journal(ctx, at, batch)
 		if err == nil && len(entries) > 0 {
-			err = o.publish(ctx, entries)
+			if err = o.publish(ctx, entries); err == nil {
+				at = entries[len(entries)-1].Seq // also when ctx is done by now: it was published
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -107,7 +109,6 @@ func (o *Outbox) Run(ctx context.Context) error {
 			}
 		default:
 			delay = time.Second
-			at = entries[len(entries)-1].Seq
 			if time.Since(keptAt) > keepEvery {
 				keep(ctx)
 			}

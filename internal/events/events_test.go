@@ -60,6 +60,7 @@ type flaky struct {
 	*broker.Broker
 	mu    sync.Mutex
 	calls int
+	taken chan int // how many messages each batch had that was acknowledged
 }
 
 func (f *flaky) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
@@ -73,7 +74,11 @@ func (f *flaky) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
 	case 2:
 		return errors.Join(errors.New("the answer got lost"), f.Broker.PublishBatch(ctx, msgs))
 	}
-	return f.Broker.PublishBatch(ctx, msgs)
+	err := f.Broker.PublishBatch(ctx, msgs)
+	if err == nil {
+		f.taken <- len(msgs)
+	}
+	return err
 }
 
 func TestOutboxTellsEverythingOnceAcrossFaultsAndRestarts(t *testing.T) {
@@ -109,7 +114,7 @@ func TestOutboxTellsEverythingOnceAcrossFaultsAndRestarts(t *testing.T) {
 	}
 	const first, second = 300, 20
 	decide(first)
-	publisher := &flaky{Broker: b}
+	publisher := &flaky{Broker: b, taken: make(chan int, 100)}
 	got := map[string]int{}
 	sub, err := b.JetStream().OrderedConsumer(t.Context(), broker.EventsStream, jetstream.OrderedConsumerConfig{})
 	if err != nil {
@@ -139,6 +144,9 @@ func TestOutboxTellsEverythingOnceAcrossFaultsAndRestarts(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- o.Run(ctx) }()
 		read(n)
+		for taken := 0; taken < n; {
+			taken += <-publisher.taken
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Fatal(err)
