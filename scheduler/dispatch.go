@@ -168,11 +168,11 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	if t == nil {
 		return nil // it moved on since the queue was read
 	}
-	p := s.local(st, e, t, s.rulebook(), now)
+	p := Local(st, e, t, s.rulebook(), s.paused, now)
 	ticket := ctx
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
-		if _, missing := p.parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
+		if _, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
 			ticket = s.remote(ctx, p)
 		}
 	}
@@ -202,7 +202,7 @@ func (l *lane) due(lead *lodestone.Lead, now time.Time) (*lodestone.Enrollment, 
 
 // intend stores the intent, with the gate's local checks made again inside the transaction. The act
 // returned has no id when the touchpoint is not to be sent after all.
-func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage) (connectors.Act, error) {
+func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage) (connectors.Act, error) {
 	s := l.s
 	remote := first.verdicts[len(first.verdicts)-first.asked:] // connector and provider
 	var act connectors.Act
@@ -216,13 +216,13 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *passage
 			return sequencer.Change{}, sequencer.ErrMoved
 		}
 		now, book := time.Now().UTC(), s.rulebook()
-		p := s.local(st, e, t, book, now)
+		p := Local(st, e, t, book, s.paused, now)
 		if p.stop != nil {
 			return sequencer.Plan(st.Lead, p.moved(), book, now)
 		}
 		p.verdicts = append(p.verdicts, remote...)
 		op := s.accounts[l.name].Operations[t.Operation]
-		params, missing := p.parameters(op)
+		params, missing := p.Parameters(op)
 		if missing == "" && first.asked == 0 {
 			return sequencer.Change{}, sequencer.ErrMoved // it can be sent now: from the beginning, then
 		}

@@ -1,13 +1,10 @@
 package scheduler
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
-	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -28,67 +25,72 @@ type objection struct {
 	detail   string
 }
 
-// passage is one touchpoint on its way through the gate.
-type passage struct {
-	lead     *lodestone.Lead
-	e        *lodestone.Enrollment
-	t        *lodestone.Touchpoint
-	set      *rules.Set
-	seq      *rules.Sequence
-	now      time.Time
-	verdicts []lodestone.Verdict
-	asked    int // how many of the verdicts, at the end, came from outside
-	stop     *objection
+// Passage is one touchpoint on its way through the gate.
+type Passage struct {
+	lead        *lodestone.Lead
+	suppression *lodestone.Suppression
+	e           *lodestone.Enrollment
+	t           *lodestone.Touchpoint
+	set         *rules.Set
+	seq         *rules.Sequence
+	paused      func(scope string) (Pause, bool)
+	now         time.Time
+	verdicts    []lodestone.Verdict
+	asked       int // how many of the verdicts, at the end, came from outside
+	stop        *objection
 }
 
-func (p *passage) pass(c lodestone.Check, evidence string) {
+func (p *Passage) pass(c lodestone.Check, evidence string) {
 	p.verdicts = append(p.verdicts, lodestone.Verdict{Check: c, OK: true, Evidence: evidence})
 }
 
-func (p *passage) object(c lodestone.Check, evidence string, o objection) {
+func (p *Passage) object(c lodestone.Check, evidence string, o objection) {
 	p.verdicts = append(p.verdicts, lodestone.Verdict{Check: c, Reason: o.reason, Evidence: evidence})
 	o.detail = evidence
 	p.stop = &o
 }
 
-// local makes the checks that need nothing from outside. State is what the store holds now; the
-// touchpoint is scheduled and belongs to the lead.
-func (s *Scheduler) local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint, book *sequencer.Rulebook, now time.Time) *passage {
-	p := &passage{lead: st.Lead, e: e, t: t, now: now}
+// Local makes the checks that need nothing from outside. It is pure: whoever wants to know whether a
+// touchpoint would pass at a moment, the worker, a test or an explanation, asks here. st is what the store holds;
+// e and t are the enrollment and the touchpoint of its lead; paused answers what is paused now, and
+// nil means nothing is.
+func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint, book *sequencer.Rulebook, paused func(scope string) (Pause, bool), now time.Time) *Passage {
+	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, paused: paused}
 	p.set, p.seq = book.Sequence(e)
-	for _, check := range []func(sequencer.State){
-		s.checkPaused(p), p.checkEnrollment, p.checkCondition, p.checkSuppression, p.checkConsent,
+	for _, check := range []func(){
+		p.checkPaused, p.checkEnrollment, p.checkCondition, p.checkSuppression, p.checkConsent,
 		// Later checks have their place here: grace and window after the condition, the frequency
 		// cap after the consent (lodestone.Checks).
 	} {
-		if check(st); p.stop != nil {
+		if check(); p.stop != nil {
 			break
 		}
 	}
 	return p
 }
 
-func (s *Scheduler) checkPaused(p *passage) func(sequencer.State) {
-	return func(sequencer.State) {
-		for _, scope := range []string{"all", "connector " + p.t.Connector, "sequence " + p.e.Sequence} {
-			if pause, ok := s.paused(scope); ok {
-				p.object(lodestone.CheckPaused, fmt.Sprintf("%s is paused since %s", scope, pause.At.Format(time.RFC3339)), objection{
-					to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(pausedRetry),
-				})
-				return
-			}
+func (p *Passage) checkPaused() {
+	for _, scope := range []string{"all", "connector " + p.t.Connector, "sequence " + p.e.Sequence} {
+		if p.paused == nil {
+			break
 		}
-		p.pass(lodestone.CheckPaused, "")
-		// A lead that was erased has no record, and what has no record never comes this far.
-		p.pass(lodestone.CheckErased, "")
+		if pause, ok := p.paused(scope); ok {
+			p.object(lodestone.CheckPaused, fmt.Sprintf("%s is paused since %s", scope, pause.At.Format(time.RFC3339)), objection{
+				to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(pausedRetry),
+			})
+			return
+		}
 	}
+	p.pass(lodestone.CheckPaused, "")
+	// A lead that was erased has no record, and what has no record never comes this far.
+	p.pass(lodestone.CheckErased, "")
 }
 
 // pausedRetry is how often a paused touchpoint is looked at again, and so how late it may be after
 // `resume`.
 const pausedRetry = 15 * time.Second
 
-func (p *passage) checkEnrollment(sequencer.State) {
+func (p *Passage) checkEnrollment() {
 	if p.e.State != lodestone.EnrollmentActive {
 		p.object(lodestone.CheckEnrollment, "the enrollment ended: "+string(p.e.State), objection{
 			to: lodestone.TouchpointCancelled, reason: lodestone.ReasonExited,
@@ -122,7 +124,7 @@ func (p *passage) checkEnrollment(sequencer.State) {
 	}
 }
 
-func (p *passage) step() *rules.Step {
+func (p *Passage) step() *rules.Step {
 	for i := range p.seq.Steps {
 		if p.seq.Steps[i].Name == p.t.Step {
 			return &p.seq.Steps[i]
@@ -131,7 +133,7 @@ func (p *passage) step() *rules.Step {
 	return nil
 }
 
-func (p *passage) checkCondition(sequencer.State) {
+func (p *Passage) checkCondition() {
 	step := p.step()
 	if step == nil || step.When == nil {
 		p.pass(lodestone.CheckCondition, "")
@@ -149,8 +151,8 @@ func (p *passage) checkCondition(sequencer.State) {
 	}
 }
 
-func (p *passage) checkSuppression(st sequencer.State) {
-	if x := st.Suppression; x != nil {
+func (p *Passage) checkSuppression() {
+	if x := p.suppression; x != nil {
 		p.object(lodestone.CheckSuppression, fmt.Sprintf("suppressed since %s by %s: %s", x.At.Format(time.RFC3339), x.Source, x.Reason), objection{
 			to: lodestone.TouchpointSkipped, reason: lodestone.ReasonSuppressed, ends: lodestone.EnrollmentSuppressed,
 		})
@@ -159,7 +161,7 @@ func (p *passage) checkSuppression(st sequencer.State) {
 	p.pass(lodestone.CheckSuppression, "not on the suppression list")
 }
 
-func (p *passage) checkConsent(sequencer.State) {
+func (p *Passage) checkConsent() {
 	c := p.lead.Consent
 	switch {
 	case !p.seq.ConsentRequired:
@@ -173,84 +175,17 @@ func (p *passage) checkConsent(sequencer.State) {
 	}
 }
 
-// remote makes the checks that depend on the provider: whether it can be asked at all, and whether
-// the address unsubscribed there. It fails closed.
-//
-// The context returned holds the account's turn for the act: the rate is waited for before the provider
-// is asked, and what follows the answer is the intent and the act.
-func (s *Scheduler) remote(ctx context.Context, p *passage) context.Context {
-	a, ok := s.accounts[p.t.Connector]
-	if !ok {
-		p.object(lodestone.CheckConnector, fmt.Sprintf("no settings for connectors.%s", p.t.Connector), objection{
-			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonProviderUnavailable, until: p.now.Add(s.backoff(p.t.Delays, 0)),
-		})
-		return ctx
-	}
-	if reason, detail, until, blocked := a.Blocked(); blocked {
-		p.object(lodestone.CheckConnector, detail, objection{
-			to: lodestone.TouchpointScheduled, reason: reason, until: later(until, p.now.Add(s.backoff(p.t.Delays, 0))),
-		})
-		return ctx
-	}
-	ticket, err := a.Reserve(ctx)
-	if err != nil {
-		s.unusable(p, err)
-		return ctx
-	}
-	p.pass(lodestone.CheckConnector, "")
-	sub, err := a.Unsubscribed(ctx, p.lead.Email)
-	p.now = time.Now().UTC()
-	if err != nil {
-		p.verdicts = p.verdicts[:len(p.verdicts)-1] // the account may be what objects after all
-		s.unusable(p, err)
-		return ctx
-	}
-	if sub.Unsubscribed {
-		p.object(lodestone.CheckProvider, sub.Evidence, objection{
-			to: lodestone.TouchpointSkipped, reason: lodestone.ReasonUnsubscribed, ends: lodestone.EnrollmentUnsubscribed,
-			suppress: &lodestone.Suppression{Email: p.lead.Email, Reason: "unsubscribed at the provider", Source: p.t.Connector, At: p.now},
-		})
-		return ctx
-	}
-	p.pass(lodestone.CheckProvider, sub.Kind+": "+sub.Evidence)
-	p.asked = 2
-	return ticket
-}
-
-// unusable objects because the account cannot be used, or did not answer the check.
-func (s *Scheduler) unusable(p *passage, err error) {
-	reason, wait := lodestone.ReasonCheckFailed, time.Duration(0)
-	var f *connectors.Fault
-	if errors.As(err, &f) {
-		wait = f.RetryAfter
-		switch {
-		case f.Class == connectors.RateLimited:
-			reason = lodestone.ReasonRateLimited
-		case f.Class == connectors.LockedOut, f.Reason == lodestone.ReasonProviderUnavailable:
-			reason = lodestone.ReasonProviderUnavailable
-		}
-	}
-	check := lodestone.CheckConnector
-	if reason == lodestone.ReasonCheckFailed {
-		check = lodestone.CheckProvider
-		p.pass(lodestone.CheckConnector, "")
-	}
-	p.object(check, err.Error(), objection{
-		to: lodestone.TouchpointScheduled, reason: reason, until: p.now.Add(s.backoff(p.t.Delays, wait)),
-	})
-}
-
 // evalBool evaluates a condition over the enrollment as it is now.
-func (p *passage) evalBool(prog program) (bool, error) {
+func (p *Passage) evalBool(prog program) (bool, error) {
 	ev := p.set.Schema.Evaluator()
 	defer ev.Release()
 	ev.Bind(sequencer.EnrollmentFacts(p.lead, p.e, p.set, p.now))
 	return ev.Bool(prog)
 }
 
-// parameters evaluates what the step sends. missing names a required parameter that turned out to be
+// Parameters evaluates what the step sends. missing names a required parameter that turned out to be
 // absent, or says which one failed.
-func (p *passage) parameters(op lodestone.Operation) (params map[string]any, missing string) {
+func (p *Passage) Parameters(op lodestone.Operation) (params map[string]any, missing string) {
 	step := p.step()
 	params = make(map[string]any, len(step.With))
 	ev := p.set.Schema.Evaluator()
@@ -282,24 +217,29 @@ func (p *passage) parameters(op lodestone.Operation) (params map[string]any, mis
 }
 
 // isLead reports whether v is the lead's address.
-func (p *passage) isLead(v any) bool {
+func (p *Passage) isLead(v any) bool {
 	text, _ := v.(string)
 	e, err := lodestone.ParseEmail(text)
 	return err == nil && e == p.lead.Email
 }
 
+// Objection returns the event that carries out what the gate objected; ok is false when it let the
+// touchpoint pass.
+func (p *Passage) Objection() (m sequencer.Moved, ok bool) {
+	if p.stop == nil {
+		return sequencer.Moved{}, false
+	}
+	return p.moved(), true
+}
+
+// Verdicts are the answers so far, in the order of the checks.
+func (p *Passage) Verdicts() []lodestone.Verdict { return p.verdicts }
+
 // moved turns an objection into the event that carries it out.
-func (p *passage) moved() sequencer.Moved {
+func (p *Passage) moved() sequencer.Moved {
 	o := p.stop
 	return sequencer.Moved{
 		Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, To: o.to, Reason: o.reason, DueAt: o.until,
 		Ends: o.ends, Suppress: o.suppress, Verdicts: p.verdicts, Detail: o.detail,
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
