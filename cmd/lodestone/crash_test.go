@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -59,9 +60,10 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 
 	box := sandbox.New(sandbox.Options{})
-	provider := httptest.NewServer(box.Handler())
+	calls := &trap{inside: box.Handler()}
+	provider := httptest.NewServer(calls)
 	defer provider.Close()
-	// A provider that takes its time, so that most kills meet calls in flight.
+	// A provider that takes its time, so that kills at random moments meet calls in flight as well.
 	if err := box.Fault(sandbox.Fault{Kind: sandbox.FaultSlow, Delay: 30 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,18 +84,28 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	// The submissions are spread over the kills, so that each finds some on their way.
 	gate := make(chan struct{}, submissions)
 	go func() { published <- publishAll(ctx, w.nats, submissions, gate) }()
-	released := 0
-	for range kills {
+	released, caught := 0, 0
+	for i := range kills {
 		for range submissions / kills {
 			gate <- struct{}{}
 			released++
 		}
 		w.ready(ctx)
-		alive := time.Duration(rng.Int64N(int64(400 * time.Millisecond)))
-		select { // how long it lives is drawn, not waited for
-		case <-time.After(alive):
+		// Every second kill meets a call that is out for certain; how long the worker lives before the
+		// others is drawn, not waited for.
+		moment := make(<-chan struct{})
+		var drawn <-chan time.Time
+		if i%2 == 0 {
+			moment = calls.catch(catches[rng.IntN(len(catches))])
+		} else {
+			drawn = time.After(time.Duration(rng.Int64N(int64(400 * time.Millisecond))))
+		}
+		select {
+		case <-moment:
+			caught++
+		case <-drawn:
 		case <-ctx.Done():
-			t.Fatal("out of time")
+			t.Fatalf("out of time\n%s", w.log.String())
 		}
 		w.kill()
 		w.start()
@@ -132,8 +144,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			t.Errorf("%s had one effect and is %q", email, state)
 		}
 	}
-	if w.interrupted == 0 {
-		t.Error("no kill met a call in flight, so the test showed nothing")
+	if w.interrupted < caught {
+		t.Errorf("%d kills met a call in flight, and only %d touchpoints say that they were interrupted", caught, w.interrupted)
 	}
 	if v := box.Violations(); len(v) > 0 {
 		t.Errorf("%d breaches of the provider's specification, the first: %+v", len(v), v[0])
@@ -148,6 +160,63 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		t.Errorf("the store: %v %v", err, faults)
 	}
 	t.Logf("seed %d: %d kills, %d submissions: %d calls were cut in the middle; %d sent, %d held for a human, %d lost, %d doubled", seed, w.kills, submissions, w.interrupted, sent, held, lost, doubled)
+}
+
+// trap stands before the provider and holds one act at a time, so that a kill can meet it.
+type trap struct {
+	inside http.Handler
+
+	mu    sync.Mutex
+	mode  catch
+	armed chan struct{} // closed when an act is held; nil: none is to be held
+}
+
+// catch says when the provider carries out an act whose caller is killed meanwhile.
+type catch int
+
+const (
+	before catch = iota // never: it was lost on its way in
+	after               // before the kill: only the answer is lost
+	late                // after the kill, by a provider that goes on alone
+)
+
+var catches = []catch{before, after, late}
+
+// catch arms the trap; the channel is closed when an act is held, until its caller is gone.
+func (c *trap) catch(mode catch) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mode, c.armed = mode, make(chan struct{})
+	return c.armed
+}
+
+func (c *trap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	armed, mode := c.armed, c.mode
+	if armed == nil || r.Method != http.MethodPost {
+		c.mu.Unlock()
+		c.inside.ServeHTTP(w, r)
+		return
+	}
+	c.armed = nil
+	c.mu.Unlock()
+	gone := r.Context().Done()
+	body, err := io.ReadAll(r.Body) // a server notices that its caller is gone only once the body is read
+	if err != nil {
+		close(armed)
+		return
+	}
+	act := r.Clone(context.WithoutCancel(r.Context()))
+	act.Body = io.NopCloser(bytes.NewReader(body))
+	if mode == after {
+		c.inside.ServeHTTP(httptest.NewRecorder(), act)
+	}
+	close(armed)
+	<-gone
+	if mode == late {
+		c.inside.ServeHTTP(httptest.NewRecorder(), act)
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func leadAddress(i int) string { return fmt.Sprintf("lead%03d@example.com", i) }
