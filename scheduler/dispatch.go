@@ -226,17 +226,9 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 		if missing == "" && first.asked == 0 {
 			return sequencer.Change{}, sequencer.ErrMoved // it can be sent now: from the beginning, then
 		}
-		if missing != "" {
-			return sequencer.Plan(st.Lead, sequencer.Moved{
-				Touchpoint: t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointFailed,
-				Reason: lodestone.ReasonBadParameters, Verdicts: p.verdicts, Detail: missing,
-			}, book, now)
-		}
-		act = connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: params, IntendedAt: now}
-		return sequencer.Plan(st.Lead, sequencer.Moved{
-			Touchpoint: t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended,
-			Verdicts: p.verdicts, Parameters: params,
-		}, book, now)
+		var m sequencer.Moved
+		m, act = p.Intent(params, missing)
+		return sequencer.Plan(st.Lead, m, book, now)
 	})
 	if err != nil {
 		act = connectors.Act{}
@@ -259,14 +251,8 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	receipt, err := a.Do(call, act)
 	stopping()
 	cancel()
-	m := sequencer.Moved{Touchpoint: act.ID, From: lodestone.TouchpointIntended, Took: time.Since(start)}
-	now := time.Now().UTC()
-	if err == nil {
-		m.To, m.Reason = lodestone.TouchpointSent, lodestone.ReasonAccepted
-		m.Reference, m.Detail, m.Status = receipt.Reference, receipt.Detail, receipt.Status
-	} else {
-		l.fault(&m, err, attempt, delays, now)
-	}
+	m := a.Outcome(act.ID, receipt, err, attempt, delays, time.Now().UTC(), Jittered)
+	m.Took = time.Since(start)
 	if m.To == lodestone.TouchpointUnknown {
 		l.watch(act.ID, email, m.DueAt)
 	}
@@ -281,37 +267,6 @@ const placeWait = 5 * time.Second
 // end in, and the outcome is still to be stored.
 const stopGrace = 12 * time.Second
 
-// fault says what a failed call means for the touchpoint.
-func (l *lane) fault(m *sequencer.Moved, err error, attempt, delays int, now time.Time) {
-	s, a := l.s, l.s.accounts[l.name]
-	var f *connectors.Fault
-	if !errors.As(err, &f) {
-		// A connector that does not say what a failure means has not proved that nothing happened.
-		f = &connectors.Fault{Class: connectors.Unknown, Reason: lodestone.ReasonNoAnswer, Detail: err.Error()}
-	}
-	m.Reason, m.Detail, m.Status = f.Reason, f.Detail, f.Status
-	switch f.Class {
-	case connectors.NotDone, connectors.RateLimited, connectors.LockedOut:
-		m.To, m.Counted = lodestone.TouchpointScheduled, f.CountsAttempt
-		m.DueAt = now.Add(s.backoff(delays, f.RetryAfter))
-		if f.CountsAttempt && attempt >= a.Attempts {
-			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
-		}
-	case connectors.Failed: // what only reads: nothing can have happened
-		m.To, m.Counted, m.DueAt = lodestone.TouchpointScheduled, true, now.Add(s.backoff(delays, f.RetryAfter))
-		if f.Status >= 400 && f.Status < 500 || attempt >= a.Attempts {
-			m.To = lodestone.TouchpointFailed
-		}
-	case connectors.Refused:
-		m.To = lodestone.TouchpointFailed
-	default:
-		m.To, m.GivenUp, m.DueAt = lodestone.TouchpointUnknown, now, now.Add(lookupDelay(0, a.Settle))
-		if a.HoldUnknown {
-			m.To, m.Reason = lodestone.TouchpointHeld, lodestone.ReasonNoLookup
-		}
-	}
-}
-
 // record commits an outcome, again and again while the store is in trouble: the alternative is to
 // look it up after the next start. It gives up when the scheduler stops.
 func (l *lane) record(ctx context.Context, email lodestone.Email, m sequencer.Moved) error {
@@ -321,7 +276,7 @@ func (l *lane) record(ctx context.Context, email lodestone.Email, m sequencer.Mo
 			return err
 		}
 		l.s.log.ErrorContext(ctx, "cannot record an outcome; trying again", "touchpoint", m.Touchpoint, "error", err)
-		sleep(ctx, l.s.backoff(min(n, 4), 0))
+		sleep(ctx, Jittered(min(n, 4), 0))
 	}
 }
 

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -21,17 +20,6 @@ func (l *lane) watch(touchpoint string, email lodestone.Email, at time.Time) {
 	case l.look <- struct{}{}:
 	default:
 	}
-}
-
-// lookupDelay is how long after giving up a call its n-th look-up is made: soon, in case it is there
-// already, then when absence can be believed, then ever more patiently while the provider cannot
-// answer.
-func lookupDelay(n int, settle time.Duration) time.Duration {
-	soon := min(time.Second, settle)
-	if n == 0 {
-		return soon
-	}
-	return settle
 }
 
 // settle makes one look-up for everything that is open when the lane starts, so that nothing else is
@@ -89,9 +77,6 @@ func (l *lane) orphaned(ctx context.Context) {
 	}
 }
 
-// alertAfter is how many look-ups may fail before a human is told. They go on all the same.
-const alertAfter = 5
-
 // each looks up what is to be looked up by now, a few at a time.
 func (l *lane) each(ctx context.Context, now time.Time) {
 	l.mu.Lock()
@@ -134,7 +119,7 @@ func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
 		// It was settled, sent again, and is unknown anew: what stands there is for the new attempt.
 	case err != nil:
 		l.s.log.ErrorContext(ctx, "cannot settle an unknown outcome; trying again", "touchpoint", id, "error", err)
-		l.open[id] = lookup{email, time.Now().Add(l.s.backoff(4, 0))}
+		l.open[id] = lookup{email, time.Now().Add(Jittered(4, 0))}
 	case again.IsZero():
 		delete(l.open, id)
 	default:
@@ -157,10 +142,8 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 		}
 		return time.Time{}, nil
 	}
-	m := sequencer.Moved{Touchpoint: id, From: lodestone.TouchpointUnknown, Looked: true}
 	if a.HoldUnknown {
-		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonNoLookup, "on_unknown is hold: whether it happened must be seen at the provider"
-		return time.Time{}, s.move(ctx, email, m)
+		return time.Time{}, s.move(ctx, email, a.held(id))
 	}
 	asked := time.Now().UTC()
 	find, cancel := context.WithTimeout(ctx, a.Timeout)
@@ -169,38 +152,9 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 	if ctx.Err() != nil {
 		return time.Time{}, nil
 	}
-	settled := !asked.Before(t.GivenUp.Add(a.Settle))
-	patient := func(reason lodestone.Reason, detail string) (time.Time, error) {
-		at := t.GivenUp.Add(lookupDelay(t.Lookups+1, a.Settle))
-		if settled {
-			at = time.Now().Add(s.backoff(t.Lookups, 0))
-		}
-		m.To, m.Reason, m.DueAt, m.Detail = lodestone.TouchpointUnknown, reason, at, detail
-		m.Alert = settled && t.Lookups == alertAfter
-		return at, s.move(ctx, email, m)
+	m := a.Looked(t, f, findErr, asked, time.Now().UTC(), Jittered)
+	if m.To == lodestone.TouchpointUnknown {
+		again = m.DueAt
 	}
-	switch {
-	case findErr != nil:
-		var fault *connectors.Fault
-		detail := findErr.Error()
-		if errors.As(findErr, &fault) && fault.Detail != "" {
-			detail = fault.Detail
-		}
-		return patient(t.Reason, "the look-up failed: "+detail)
-	case f.State == connectors.Found:
-		m.To, m.Reason, m.Reference, m.Detail = lodestone.TouchpointSent, lodestone.ReasonFound, f.Reference, f.Evidence
-	case f.State == connectors.Unsupported:
-		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonNoLookup, f.Evidence
-	case !settled:
-		// Too early to be believed: the provider may still be at it, or show it a little later.
-		return patient(t.Reason, f.Evidence)
-	case f.State == connectors.Absent:
-		m.To, m.Reason, m.Detail, m.Counted, m.DueAt = lodestone.TouchpointScheduled, lodestone.ReasonAbsent, f.Evidence, true, time.Now().UTC()
-		if t.Attempts+1 >= a.Attempts {
-			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
-		}
-	default:
-		m.To, m.Reason, m.Detail = lodestone.TouchpointHeld, lodestone.ReasonUnclear, f.Evidence
-	}
-	return time.Time{}, s.move(ctx, email, m)
+	return again, s.move(ctx, email, m)
 }

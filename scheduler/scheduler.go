@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -265,24 +264,6 @@ func (s *Scheduler) paused(scope string) (Pause, bool) {
 	defer s.mu.Unlock()
 	p, ok := s.pauses[scope]
 	return p, ok
-}
-
-// The delays between tries: the first is at most firstDelay, each later one at most twice the one
-// before, none more than maxDelay, drawn evenly from zero up (full jitter), so that touchpoints that
-// failed together do not come back together.
-const (
-	firstDelay = 2 * time.Second
-	maxDelay   = 5 * time.Minute
-)
-
-// backoff returns how long to wait after n tries in a row. atLeast is what the provider asked for.
-func (s *Scheduler) backoff(n int, atLeast time.Duration) time.Duration {
-	limit := maxDelay
-	if n < 8 { // 2 s × 2^8 is past the maximum
-		limit = min(maxDelay, firstDelay<<n)
-	}
-	d := time.Duration(rand.Int64N(int64(limit))) + 1
-	return max(d, atLeast)
 }
 
 // commit carries out one write and tells who listens. It outlives ctx for a moment: what a call led
