@@ -65,6 +65,9 @@ type Candidate struct {
 	Sequence string `json:"sequence" msg:"s"`
 	Verdict  string `json:"verdict" msg:"v"` // chosen, lost or no
 	Reason   Reason `json:"reason" msg:"r"`
+	// Failed counts to the part of its condition that was not true, or failed, from 1; 0: none. The parts are
+	// those of the version of the rule files that decided.
+	Failed int `json:"failed,omitempty" msg:"f,omitempty"`
 }
 
 // The verdicts of a [Candidate].

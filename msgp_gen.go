@@ -475,18 +475,36 @@ func (z *CallEntry) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z Candidate) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *Candidate) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
-	// map header, size 3
-	// string "s"
-	o = append(o, 0x83, 0xa1, 0x73)
-	o = msgp.AppendString(o, z.Sequence)
-	// string "v"
-	o = append(o, 0xa1, 0x76)
-	o = msgp.AppendString(o, z.Verdict)
-	// string "r"
-	o = append(o, 0xa1, 0x72)
-	o = msgp.AppendString(o, string(z.Reason))
+	// check for omitted fields
+	zb0001Len := uint32(4)
+	var zb0001Mask uint8 /* 4 bits */
+	_ = zb0001Mask
+	if z.Failed == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "s"
+		o = append(o, 0xa1, 0x73)
+		o = msgp.AppendString(o, z.Sequence)
+		// string "v"
+		o = append(o, 0xa1, 0x76)
+		o = msgp.AppendString(o, z.Verdict)
+		// string "r"
+		o = append(o, 0xa1, 0x72)
+		o = msgp.AppendString(o, string(z.Reason))
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "f"
+			o = append(o, 0xa1, 0x66)
+			o = msgp.AppendInt(o, z.Failed)
+		}
+	}
 	return
 }
 
@@ -530,6 +548,12 @@ func (z *Candidate) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 				z.Reason = Reason(zb0002)
 			}
+		case "f":
+			z.Failed, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Failed")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -543,8 +567,8 @@ func (z *Candidate) UnmarshalMsg(bts []byte) (o []byte, err error) {
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z Candidate) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Verdict) + 2 + msgp.StringPrefixSize + len(string(z.Reason))
+func (z *Candidate) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Verdict) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.IntSize
 	return
 }
 

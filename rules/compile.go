@@ -20,7 +20,7 @@ import (
 func Compile(files []File, opts Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Forms: make(map[string]*Form)}}
+	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}}
 	c.operations()
 	if c.parseAll() {
 		c.forms()
@@ -233,7 +233,25 @@ func (c *compiler) program(d *document, n *yaml.Node, source string, offset int,
 		}
 	}
 	c.programs = append(c.programs, p)
+	c.placeParts(d, n, p, offset)
 	return p
+}
+
+// placeParts notes where the parts of a condition stand.
+func (c *compiler) placeParts(d *document, n *yaml.Node, p *scoring.Program, offset int) {
+	offsets := []int{0}
+	if parts := p.Parts(); parts != nil {
+		offsets = offsets[:0]
+		for _, part := range parts {
+			offsets = append(offsets, part.Offset)
+		}
+	}
+	list := make([]Pos, 0, len(offsets))
+	for _, o := range offsets {
+		at := d.locate(n, offset+o)
+		list = append(list, Pos{d.file, at.line, at.column})
+	}
+	c.set.places[p] = list
 }
 
 // keys says which keys a mapping may have.

@@ -76,6 +76,17 @@ type Set struct {
 	Sequences []*Sequence // in the order of assignment: priority, file name, order in the file
 	Schema    *scoring.Schema
 	Warnings  Faults
+
+	places map[*scoring.Program][]Pos // of each part of a condition, of the whole of any other
+}
+
+// Place says where a part of a condition of this set stands; part counts from 0. ok is false for a
+// program that is not of this set.
+func (s *Set) Place(p *scoring.Program, part int) (at Pos, ok bool) {
+	if list := s.places[p]; part >= 0 && part < len(list) {
+		return list[part], true
+	}
+	return Pos{}, false
 }
 
 // Form is a declared form.

@@ -33,11 +33,15 @@ func (s *Schema) compile(source string, kind Kind, scoring bool) (p *Program, er
 	if c.fault != nil {
 		return nil, c.fault
 	}
-	code, err := compiler.Compile(&parser.Tree{Node: root, Source: tree.Source}, s.config())
+	p = &Program{schema: s, source: source, yields: typ, names: c.lists, slots: s.slot(c.used)}
+	if kind == Boolean {
+		p.parts, err = c.split(tree.Node, root)
+	} else {
+		p.code, err = compiler.Compile(&parser.Tree{Node: root, Source: tree.Source}, s.config())
+	}
 	if err != nil {
 		return nil, faultAt(source, 0, "this expression cannot be compiled")
 	}
-	p = &Program{schema: s, source: source, yields: typ, names: c.lists, slots: s.slot(c.used), code: code}
 	for _, v := range c.used {
 		p.names = append(p.names, v.name)
 	}

@@ -79,15 +79,8 @@ func (e *Evaluator) load() {
 
 // Bool evaluates a condition. The error is a [*Fault].
 func (e *Evaluator) Bool(p *Program) (bool, error) {
-	out, err := e.run(p)
-	if err != nil {
-		return false, err
-	}
-	b, ok := out.(bool)
-	if !ok && out != nil {
-		return false, faultAt(p.source, 0, "this is not true or false")
-	}
-	return b, nil
+	failed, err := e.Holds(p)
+	return failed < 0 && err == nil, err
 }
 
 // Number evaluates a number. The error is a [*Fault], also when the result is nil or not finite.
@@ -130,13 +123,20 @@ func (e *Evaluator) Value(p *Program) (any, error) {
 }
 
 func (e *Evaluator) run(p *Program) (any, error) {
+	if p.code == nil {
+		return e.Bool(p)
+	}
+	return e.runCode(p, p.code)
+}
+
+func (e *Evaluator) runCode(p *Program, code *vm.Program) (any, error) {
 	if p.schema != e.schema {
 		return nil, faultAt(p.source, 0, "this belongs to another version of the rule files")
 	}
 	if p.slots > e.bound {
 		e.load()
 	}
-	out, err := e.machine.Run(p.code, e.env)
+	out, err := e.machine.Run(code, e.env)
 	if err != nil {
 		// The machine's own text repeats the source with a caret picture; the place is enough.
 		at, message := new(file.Error), evalError("")

@@ -154,9 +154,10 @@ type Program struct {
 	schema *Schema
 	source string
 	yields Type
-	names  []string // what it reads of its facts
-	slots  int      // how many of the schema's slots must be bound before it runs
-	code   *vm.Program
+	names  []string    // what it reads of its facts
+	slots  int         // how many of the schema's slots must be bound before it runs
+	code   *vm.Program // nil for a condition, which has parts
+	parts  []Part
 }
 
 // Source returns the expression as it was written.

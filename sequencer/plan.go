@@ -437,8 +437,9 @@ func (p *planner) assign(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.S
 		c := lodestone.Candidate{Sequence: s.Name, Verdict: lodestone.VerdictLost}
 		ok := true
 		if s.When != nil {
-			var err error
-			if ok, err = ev.Bool(s.When); err != nil {
+			failed, err := ev.Holds(s.When)
+			c.Failed = failed + 1
+			if ok = failed < 0; err != nil {
 				c.Verdict, c.Reason = lodestone.VerdictNo, lodestone.ReasonConditionFault
 				d.Faults = append(d.Faults, lodestone.RuleFault{Rule: "sequences." + s.Name + ".when", Detail: err.Error()})
 				d.Candidates = append(d.Candidates, c)
