@@ -65,6 +65,7 @@ const ReasonPlanned Reason = "planned"
 // What came of an attempt.
 const (
 	ReasonAccepted      Reason = "accepted"       // the provider took it
+	ReasonNothingToDo   Reason = "nothing_to_do"  // the provider took it and says that it did nothing, because the person is known there, say
 	ReasonFound         Reason = "found"          // a look-up found it at the provider
 	ReasonAbsent        Reason = "absent"         // a look-up proved that it did not happen
 	ReasonRefused       Reason = "refused"        // the provider refused for good

@@ -45,6 +45,7 @@ type Receipt struct {
 	Reference string // the provider's id of what was made; empty when it gave none
 	Detail    string // its words, without personal data
 	Status    int    // of HTTP
+	Skipped   bool   // it took the request and says that it did nothing, because it knows the person already, say
 }
 
 // Subscription is what is known of an address's opt-out at the provider.

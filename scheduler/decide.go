@@ -101,6 +101,9 @@ func (a *Account) Outcome(id string, receipt connectors.Receipt, err error, atte
 	m := sequencer.Moved{Touchpoint: id, From: lodestone.TouchpointIntended}
 	if err == nil {
 		m.To, m.Reason = lodestone.TouchpointSent, lodestone.ReasonAccepted
+		if receipt.Skipped {
+			m.Reason = lodestone.ReasonNothingToDo
+		}
 		m.Reference, m.Detail, m.Status = receipt.Reference, receipt.Detail, receipt.Status
 		return m
 	}

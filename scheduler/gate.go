@@ -2,10 +2,12 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scoring"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -107,7 +109,7 @@ func (p *Passage) checkEnrollment() {
 		p.pass(lodestone.CheckEnrollment, "")
 		return
 	}
-	out, err := p.evalBool(p.seq.Exit)
+	out, what, err := p.evalBool(p.seq.Exit)
 	switch {
 	case err != nil:
 		// It cannot be known whether the lead should still be contacted, so it is not.
@@ -116,7 +118,7 @@ func (p *Passage) checkEnrollment() {
 		})
 	case out:
 		state, reason := sequencer.ExitState(p.lead, p.e, false)
-		p.object(lodestone.CheckEnrollment, "exit is true: "+p.seq.Exit.Source(), objection{
+		p.object(lodestone.CheckEnrollment, "exit is true: "+what, objection{
 			to: lodestone.TouchpointCancelled, reason: reason, ends: state,
 		})
 	default:
@@ -139,15 +141,15 @@ func (p *Passage) checkCondition() {
 		p.pass(lodestone.CheckCondition, "")
 		return
 	}
-	ok, err := p.evalBool(step.When)
+	ok, what, err := p.evalBool(step.When)
 	skip := objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonConditionFalse}
 	switch {
 	case err != nil:
 		p.object(lodestone.CheckCondition, "when failed, which counts as false: "+err.Error(), skip)
 	case !ok:
-		p.object(lodestone.CheckCondition, "when is false: "+step.When.Source(), skip)
+		p.object(lodestone.CheckCondition, "when is false: "+what, skip)
 	default:
-		p.pass(lodestone.CheckCondition, "when is true: "+step.When.Source())
+		p.pass(lodestone.CheckCondition, "when is true: "+what)
 	}
 }
 
@@ -175,12 +177,33 @@ func (p *Passage) checkConsent() {
 	}
 }
 
-// evalBool evaluates a condition over the enrollment as it is now.
-func (p *Passage) evalBool(prog program) (bool, error) {
+// evalBool evaluates a condition over the enrollment as it is now. what puts into words what decided: the
+// part that is not true, or the whole condition, and the values that it met.
+func (p *Passage) evalBool(prog *scoring.Program) (ok bool, what string, err error) {
 	ev := p.set.Schema.Evaluator()
 	defer ev.Release()
 	ev.Bind(sequencer.EnrollmentFacts(p.lead, p.e, p.set, p.now))
-	return ev.Bool(prog)
+	failed, err := ev.Holds(prog)
+	if err != nil {
+		return false, "", err
+	}
+	what = prog.Source()
+	parts := prog.Parts()
+	if failed >= 0 {
+		what, parts = parts[failed].Text, parts[failed:failed+1]
+	}
+	var values []scoring.NamedValue
+	for _, part := range parts {
+		for _, v := range ev.Met(part) {
+			if !slices.Contains(values, v) {
+				values = append(values, v)
+			}
+		}
+	}
+	if d := scoring.Describe(values); d != "" {
+		what += " (" + d + ")"
+	}
+	return failed < 0, what, nil
 }
 
 // Parameters evaluates what the step sends. missing names a required parameter that turned out to be

@@ -28,11 +28,8 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
-	"github.com/lodestonehq/lodestone/scoring"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
-
-type program = *scoring.Program
 
 // Provider is a connector's account as the scheduler uses it: behind its rate, concurrency and
 // breaker, which are the account's own.

@@ -217,15 +217,15 @@ func Describe(values []NamedValue) string {
 
 // Untrue says in words that a part was not true, and on which values.
 func (p Part) Untrue(values []NamedValue) string {
-	says := p.Text + " is not true"
+	says := "not true: " + p.Text
 	if len(p.Any) > 0 {
-		says = "none of these is true: " + strings.Join(p.Any, "; ")
+		says = "none is true: " + strings.Join(p.Any, ", ")
 	}
-	if len(values) == 1 && values[0].Name == p.Text && values[0].Value == false {
-		return says
+	if len(values) == 1 && values[0].Name == p.Text {
+		return says // its value is what was said
 	}
 	if d := Describe(values); d != "" {
-		says += ": " + d
+		says += " (" + d + ")"
 	}
 	return says
 }

@@ -57,7 +57,7 @@ func TestHoldsNamesThePartAndWhatItMet(t *testing.T) {
 		t.Fatalf("Holds = %d, %v; want part 1", failed, err)
 	}
 	part := p.Parts()[failed]
-	want := `none of these is true: band == "hot"; score >= 50: band is "warm", score is 40`
+	want := `none is true: band == "hot", score >= 50 (band is "warm", score is 40)`
 	if got := part.Untrue(e.Met(part)); got != want {
 		t.Errorf("Untrue = %s, want %s", got, want)
 	}

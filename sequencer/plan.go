@@ -108,6 +108,9 @@ func NewRulebook(current *rules.Set, older ...*rules.Set) *Rulebook {
 // Current is the version that new decisions use.
 func (b *Rulebook) Current() *rules.Set { return b.current }
 
+// Version returns a version of the rule files by its hash, nil when it is not in the rulebook.
+func (b *Rulebook) Version(hash string) *rules.Set { return b.byHash[hash] }
+
 // Form returns the form of that name as the current version declares it, nil when it does not.
 func (b *Rulebook) Form(name string) *lodestone.Form {
 	if f := b.current.Forms[name]; f != nil {
@@ -621,6 +624,15 @@ func ExitState(l *lodestone.Lead, e *lodestone.Enrollment, converted bool) (lode
 		return lodestone.EnrollmentConverted, lodestone.ReasonConverted
 	}
 	return lodestone.EnrollmentExited, lodestone.ReasonExited
+}
+
+// SubmissionFacts is what scoring rules and the conditions of sequences were evaluated over when a submission
+// was planned; l is the lead as it was left.
+func SubmissionFacts(l *lodestone.Lead, sub *lodestone.Submission, d *lodestone.Decision) scoring.Facts {
+	return scoring.Facts{
+		Form: sub.Form, Fields: sub.Fields, Context: &sub.Context, Lead: l, Now: sub.At,
+		Score: d.Score, Band: d.Band, PreviousBand: d.PreviousBand, Scored: true,
+	}
 }
 
 // EnrollmentFacts is what the conditions and templates of an enrollment are evaluated over: the

@@ -56,7 +56,7 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return book }}
+	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return book }, Operations: cfg.rulesOptions().Operations}
 	if set == nil && book != nil {
 		set = book.Current()
 	}

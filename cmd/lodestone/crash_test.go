@@ -310,7 +310,7 @@ func (k *killable) settled(ctx context.Context, want int) map[string]lodestone.T
 	}
 	states := map[string]lodestone.TouchpointState{}
 	for i := range want {
-		x, err := client.Lead(ctx, leadAddress(i))
+		x, err := client.Lead(ctx, leadAddress(i), 0)
 		if err != nil {
 			k.t.Fatal(err)
 		}

@@ -129,7 +129,7 @@ func (n *narrator) decision(email lodestone.Email, d *lodestone.Decision) {
 		}
 		n.more("enters %s%s", chosen, why)
 	} else {
-		n.more("enters no sequence: %s", decisionWords(d))
+		n.more("enters no sequence: %s", decisionWords(d, "was entered"))
 	}
 	if len(not) > 0 {
 		n.more("not %s", joinWords(not))

@@ -59,7 +59,7 @@ a new one. Names that begin with "context." fill the context: --field context.co
 			if err != nil {
 				return err
 			}
-			x := api.Hypothetical(change, book, now)
+			x := api.Hypothetical(change, &sub, api.View{Book: book, Operations: opts.Operations, Now: now})
 			if c.flags.json {
 				return c.printJSON(x)
 			}
@@ -72,7 +72,7 @@ a new one. Names that begin with "context." fill the context: --field context.co
 			} else {
 				fmt.Fprintf(c.out, "If %s, who submitted %s before, submitted %s%s:\n\n", sub.Email, count(lead.Submissions, "form"), a[0], when)
 			}
-			writeExplanation(c.out, &x, set, now)
+			writeExplanation(c.out, &x, set, now, 0)
 			return nil
 		},
 	}

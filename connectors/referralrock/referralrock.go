@@ -259,6 +259,7 @@ func (c *connector) invite(ctx context.Context, body map[string]any) (connectors
 		return connectors.Receipt{}, err
 	}
 	return connectors.Receipt{
+		Skipped:   strings.EqualFold(string(result.Outcome), "skipped"),
 		Reference: string(result.ID), Status: answer.Status,
 		Detail: c.t.Masked(join(string(result.Outcome), string(result.Message))),
 	}, nil

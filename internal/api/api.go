@@ -43,6 +43,8 @@ type Server struct {
 	Committed func(*sequencer.Change)
 	// Accounts are the connectors that can be called, by name.
 	Accounts map[string]*connectors.Account
+	// Operations are those that steps may name, by connector.operation; for what they need.
+	Operations map[string]lodestone.Operation
 	// Publish stores submissions; nil where none are taken.
 	Publish Publisher
 	// Worker reports whether a running worker answers.
@@ -68,8 +70,11 @@ func problem(status int, format string, args ...any) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
 }
 
-// maxHistory bounds the history of one explanation.
+// maxHistory bounds the history of one explanation whose asker names no limit.
 const maxHistory = 1000
+
+// MaxLimit is the most that a limit may ask for.
+const MaxLimit = 100_000
 
 // Handler returns the API's routes.
 func (s *Server) Handler() http.Handler {
@@ -128,14 +133,22 @@ func (s *Server) lead(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Store.Person(r.Context(), email, maxHistory)
+	n, err := limit(r, maxHistory)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Store.Person(r.Context(), email, n)
 	if err != nil {
 		return nil, err
 	}
 	if p.Lead == nil && p.Suppression == nil && len(p.Attention) == 0 {
 		return nil, problem(http.StatusNotFound, "%s is not known: no submission with this address was accepted. Look at its spelling; `lodestone queue --attention` lists submissions that could not be used", email)
 	}
-	return Explain(email, p, s.Rulebook(), time.Now().UTC()), nil
+	paused, err := s.Store.Paused(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return Explain(email, p, View{Book: s.Rulebook(), Paused: paused, Operations: s.Operations, Now: time.Now().UTC()}), nil
 }
 
 // record gives the lead's record as it is stored, for `score`, which plans over it.
@@ -186,7 +199,7 @@ func limit(r *http.Request, otherwise int) (int, error) {
 		return otherwise, nil
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > 100_000 {
+	if err != nil || n < 1 || n > MaxLimit {
 		return 0, problem(http.StatusBadRequest, "limit is %q; give a number from 1 to 100000", v)
 	}
 	return n, nil

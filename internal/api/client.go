@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/lodestonehq/lodestone"
 )
@@ -117,9 +118,14 @@ func (c *Client) raw(ctx context.Context, method, path string, query url.Values,
 	return body, nil
 }
 
-// Lead explains one address.
-func (c *Client) Lead(ctx context.Context, email string) (x Explanation, err error) {
-	return x, c.Call(ctx, http.MethodGet, "/api/v1/leads/"+url.PathEscape(email), nil, nil, &x)
+// Lead explains one address, with the newest entries of its history; a limit of 0 leaves it to the API how
+// many.
+func (c *Client) Lead(ctx context.Context, email string, limit int) (x Explanation, err error) {
+	query := url.Values{}
+	if limit > 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	return x, c.Call(ctx, http.MethodGet, "/api/v1/leads/"+url.PathEscape(email), query, nil, &x)
 }
 
 // Record returns the stored record of a lead, nil when it is not known.

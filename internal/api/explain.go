@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -22,14 +23,20 @@ type Explanation struct {
 	Suppression *lodestone.Suppression `json:"suppression,omitempty"`
 	Consent     *lodestone.Consent     `json:"consent,omitempty"`
 	Ledger      []Line                 `json:"ledger"`
-	Candidates  []lodestone.Candidate  `json:"candidates"`
+	NotGiven    []NotGiven             `json:"not_given,omitempty"` // of a hypothetical submission: the rules that gave nothing
+	Candidates  []Candidate            `json:"candidates"`
 	Decision    *lodestone.Decision    `json:"decision,omitempty"` // the newest
 	Enrollment  *Enrollment            `json:"enrollment"`
+	Past        []Enrollment           `json:"past_enrollments,omitempty"` // that ended, oldest first, Enrollment included
 	Touchpoints []Touchpoint           `json:"touchpoints"`
 	Next        *Next                  `json:"next"`
+	Coming      []Coming               `json:"coming"`          // everything that is still to happen in the enrollment
+	Needs       *Candidate             `json:"needs,omitempty"` // without an enrollment: the most important sequence that can be entered, and what stands in the way
 	Attention   []Item                 `json:"attention,omitempty"`
-	History     []lodestone.Entry      `json:"history,omitzero"` // oldest first; nil, and left out, of a hypothetical submission
-	Truncated   bool                   `json:"truncated,omitempty"`
+	History     []lodestone.Entry      `json:"history,omitzero"`    // oldest first; nil, and left out, of a hypothetical submission
+	Truncated   bool                   `json:"truncated,omitempty"` // there is older history
+
+	assigned *lodestone.Decision // the newest that let sequences compete
 }
 
 // Line is one line of the ledger and what it is worth now.
@@ -98,24 +105,85 @@ type Next struct {
 	Reason  lodestone.Reason `json:"reason,omitempty"`
 }
 
-// Explain puts together what is on record about one address, as of now. The band is named by the
-// rules that are in force; without any it is the one of the last decision.
-func Explain(email lodestone.Email, p boltstore.Person, book *sequencer.Rulebook, now time.Time) Explanation {
+// Coming is a touchpoint that is still to happen.
+type Coming struct {
+	ID        string                    `json:"id"`
+	Sequence  string                    `json:"sequence"`
+	Step      string                    `json:"step"`
+	Operation string                    `json:"operation"`
+	State     lodestone.TouchpointState `json:"state"`
+	At        time.Time                 `json:"at"`       // the earliest moment, on what is known today
+	AtLocal   string                    `json:"at_local"` // the same in the lead's zone, RFC 3339
+	Zone      string                    `json:"zone"`
+	Outcome   lodestone.TouchpointState `json:"outcome"` // what would become of it
+	Ends      lodestone.EnrollmentState `json:"ends,omitempty"`
+	// Objections are what the gate would say against it today. The connector and the provider are asked at the
+	// moment itself and not here.
+	Objections []Verdict `json:"objections"`
+}
+
+// View is what an explanation is made by, beside what is stored of the person. Each part may be missing.
+type View struct {
+	Book       *sequencer.Rulebook
+	Paused     map[string]scheduler.Pause
+	Operations map[string]lodestone.Operation // by connector.operation
+	Now        time.Time
+}
+
+func (v View) paused(scope string) (scheduler.Pause, bool) {
+	p, ok := v.Paused[scope]
+	return p, ok
+}
+
+func (v View) operation(connector, operation string) (lodestone.Operation, bool) {
+	op, ok := v.Operations[connector+"."+operation]
+	return op, ok
+}
+
+// Explain puts together what is on record about one address. The band is named by the rules that are in
+// force; without any it is the one of the last decision.
+func Explain(email lodestone.Email, p boltstore.Person, v View) Explanation {
 	x := Explanation{
 		Email: email, Known: p.Lead != nil, Suppression: p.Suppression, Attention: items(p.Attention), Truncated: p.More,
-		Ledger: []Line{}, Candidates: []lodestone.Candidate{}, Touchpoints: []Touchpoint{}, History: []lodestone.Entry{},
+		Ledger: []Line{}, Candidates: []Candidate{}, Touchpoints: []Touchpoint{}, Coming: []Coming{}, History: []lodestone.Entry{},
 	}
 	if p.Lead == nil {
 		return x
 	}
-	x.describe(p.Lead, book, now)
+	x.describe(p.Lead, v.Book, v.Now)
 	x.History = append(x.History, p.History...)
 	slices.Reverse(x.History)
 	for i := range x.History {
 		x.fold(&x.History[i])
 	}
+	if d := x.assigned; d != nil {
+		facts, asOf := storedFacts(d, p.Lead)
+		x.Candidates = candidates(d, p.Lead, v.Book, facts, asOf)
+	}
 	x.current(p.Lead)
+	x.ahead(p.State, v)
 	return x
+}
+
+// ahead says what is still to happen, and without an enrollment what one would need.
+func (x *Explanation) ahead(st sequencer.State, v View) {
+	zone := sequencer.Location(st.Lead.Zone)
+	for _, c := range scheduler.Ahead(st, v.Book, v.paused, v.operation, v.Now) {
+		x.Coming = append(x.Coming, Coming{
+			ID: c.ID, Sequence: c.Sequence, Step: c.Step, Operation: c.Operation, State: c.State,
+			At: c.At, AtLocal: c.At.In(zone).Format(time.RFC3339), Zone: zone.String(),
+			Outcome: c.Outcome, Ends: c.Ends, Objections: verdicts(c.Objections),
+		})
+	}
+	if st.Lead.Active() != nil {
+		return
+	}
+	for i := range x.Candidates {
+		if c := &x.Candidates[i]; c.Verdict != lodestone.VerdictChosen && c.Reason != lodestone.ReasonReenterNever {
+			x.Needs = c
+			return
+		}
+	}
 }
 
 // describe fills in what the lead's record says.
@@ -139,7 +207,7 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 	if d := e.Decision; d != nil {
 		x.Decision = d
 		if d.Candidates != nil {
-			x.Candidates = d.Candidates
+			x.assigned = d
 		}
 	}
 	for _, n := range e.Enrollments {
@@ -154,6 +222,10 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 				started = x.Enrollment.StartedAt
 			}
 			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, Reason: n.Reason, StartedAt: started, EndedAt: e.At}
+			x.Past = append(x.Past, *x.Enrollment)
+		} else {
+			// It was superseded by the one that stands there.
+			x.Past = append(x.Past, Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, Reason: n.Reason, EndedAt: e.At})
 		}
 	}
 	for i := range e.Touchpoints {
@@ -234,16 +306,24 @@ func (x *Explanation) current(l *lodestone.Lead) {
 
 // Hypothetical says what a submission would get: the change that Plan made of it, put like an
 // explanation, without history.
-func Hypothetical(c sequencer.Change, book *sequencer.Rulebook, at time.Time) Explanation {
+func Hypothetical(c sequencer.Change, sub *lodestone.Submission, v View) Explanation {
 	x := Explanation{
 		Email: c.Lead.Email, Known: c.Lead.Submissions > 1,
-		Ledger: []Line{}, Candidates: []lodestone.Candidate{}, Touchpoints: []Touchpoint{},
+		Ledger: []Line{}, Candidates: []Candidate{}, Touchpoints: []Touchpoint{}, Coming: []Coming{},
 	}
-	x.describe(c.Lead, book, at)
-	if c.Entry != nil {
-		x.fold(c.Entry)
+	x.describe(c.Lead, v.Book, v.Now)
+	if c.Entry == nil || c.Entry.Decision == nil {
+		return x
+	}
+	x.fold(c.Entry)
+	d := c.Entry.Decision
+	if d.Reason != lodestone.ReasonDuplicate {
+		facts := sequencer.SubmissionFacts(c.Lead, sub, d)
+		x.NotGiven = notGiven(v.Book.Current(), facts)
+		x.Candidates = candidates(d, c.Lead, v.Book, facts, atDecision)
 	}
 	x.current(c.Lead)
+	x.ahead(sequencer.State{Lead: c.Lead}, v)
 	return x
 }
 

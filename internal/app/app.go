@@ -233,7 +233,7 @@ func (w *Worker) Rulebook() *sequencer.Rulebook { return w.book.Load() }
 func (w *Worker) Client() *api.Client { return api.Direct(w.api().Handler()) }
 
 func (w *Worker) api() *api.Server {
-	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Worker: true}
+	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Operations: w.opts.RulesOptions.Operations, Worker: true}
 	if w.broker != nil {
 		s.Publish = w.broker
 	}
