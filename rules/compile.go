@@ -29,6 +29,7 @@ func Compile(files []File, opts Options) (*Set, error) {
 		c.schema()
 		c.rules()
 		c.sequences()
+		c.tests()
 		c.unusedLists()
 	}
 	errs, warnings := c.faults.sorted().split()
@@ -119,9 +120,9 @@ func (c *compiler) operations() {
 }
 
 var topKeys = keys{
-	known:   []string{"forms", "lists", "scoring", "sequences"},
-	later:   []string{"caps", "tests"},
-	meaning: map[string]string{"form": "forms", "list": "lists", "rules": "scoring", "bands": "scoring", "score": "scoring", "sequence": "sequences"},
+	known:   []string{"forms", "lists", "scoring", "sequences", "tests"},
+	later:   []string{"caps"},
+	meaning: map[string]string{"test": "tests", "form": "forms", "list": "lists", "rules": "scoring", "bands": "scoring", "score": "scoring", "sequence": "sequences"},
 }
 
 // parseAll parses the rule files and sorts their sections. It reports whether there is anything to

@@ -74,6 +74,7 @@ type Set struct {
 	Bands     []Band      // highest first
 	Rules     []*Rule     // by file name, then in file order
 	Sequences []*Sequence // in the order of assignment: priority, file name, order in the file
+	Tests     []*Test     // by file name, then in file order; no part of the version
 	Schema    *scoring.Schema
 	Warnings  Faults
 

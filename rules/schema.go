@@ -25,6 +25,7 @@ func JSONSchema(opts Options) []byte {
 			"forms":     described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})),
 			"lists":     described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors.", named(object{"$ref": "#/$defs/list"})),
 			"scoring":   object{"$ref": "#/$defs/scoring"},
+			"tests":     testsSchema(),
 			"sequences": described("What happens after a submission, by name. Of the sequences whose condition is true, the one with the highest priority is entered.", named(object{"$ref": "#/$defs/sequence"})),
 		},
 		"$defs": object{
@@ -35,6 +36,11 @@ func JSONSchema(opts Options) []byte {
 			"rule":      ruleSchema(),
 			"sequence":  sequenceSchema(),
 			"step":      stepSchema(opts),
+			"test":      testSchema(),
+			"expect":    expectSchema(),
+			"submit":    submitSchema(),
+			"signal":    signalSchema(),
+			"moment":    text("A time in RFC 3339, or how long after the first submission of the test.", "2026-03-06T10:00:00Z", "10m", "3d"),
 			"condition": expression("A condition: an expression that is true or false.", `band == "hot"`, "not lead.freemail", "fields.company_size >= 200"),
 			"duration": object{
 				"type": "string", "pattern": `^[0-9]+[smhdw]$`,

@@ -66,7 +66,7 @@ func TestJSONSchemaRefuses(t *testing.T) {
 	s := compiledSchema(t, options())
 	for name, text := range map[string]string{
 		"an unknown key":           "form: {}",
-		"a key of a later time":    "tests: []",
+		"a key of a later time":    "caps: []",
 		"a form without fields":    "forms: {demo: {title: x}}",
 		"an unknown type":          "forms: {demo: {fields: {email: {type: string}}}}",
 		"a name with blanks":       "forms: {Demo Form: {fields: {email: {type: email}}}}",

@@ -297,22 +297,22 @@ func (in *Intake) told(r *Result) {
 	in.cfg.Committed(&r.Change)
 }
 
+// Decode reads a message of a stream as an event of the lead whose address it gives; the event counts when
+// the rejection is nil.
+func Decode(stream string, m *event.Message, book *Rulebook) (Event, lodestone.Email, *lodestone.Rejection) {
+	if stream == SignalsStream {
+		sig, rejected := event.DecodeSignal(*m)
+		return Signalled{sig}, sig.Email, rejected
+	}
+	sub, rejected := event.DecodeSubmission(*m, book.Form)
+	return Submitted{sub}, sub.Email, rejected
+}
+
 // decide decodes a message and makes the write that plans it, or the attention item that keeps it.
 func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write, *lodestone.Attention) {
-	var ev Event
-	var email lodestone.Email
-	if in.cfg.Stream == SignalsStream {
-		sig, rejected := event.DecodeSignal(*m)
-		if rejected != nil {
-			return Write{}, keep(m, rejected, now)
-		}
-		ev, email = Signalled{sig}, sig.Email
-	} else {
-		sub, rejected := event.DecodeSubmission(*m, book.Form)
-		if rejected != nil {
-			return Write{}, keep(m, rejected, now)
-		}
-		ev, email = Submitted{sub}, sub.Email
+	ev, email, rejected := Decode(in.cfg.Stream, m, book)
+	if rejected != nil {
+		return Write{}, keep(m, rejected, now)
 	}
 	return Write{Email: email, Plan: func(st State) (c Change, err error) {
 		defer func() {
