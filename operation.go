@@ -15,15 +15,36 @@ type Operation struct {
 	Summary    string
 	Parameters []Parameter
 	Effect     Effect
+	// NoStep says why a step may not name it, to be read after "cannot be a step: "; empty: it may.
+	NoStep string
 }
 
-// Parameter is one field of an operation's request.
+// The types of parameters that hold others. Forms have no fields of these types.
+const (
+	FieldList   FieldType = "list"   // its elements are described by Items
+	FieldObject FieldType = "object" // its fields are described by Fields; without any it takes every name
+	FieldAny    FieldType = ""       // a value of any type
+)
+
+// Parameter is one value of an operation's request: a field of it, a field of one of its objects, or,
+// without a name, an element of one of its lists.
 type Parameter struct {
 	Name        string
-	Type        FieldType // email, text, number or boolean
+	Type        FieldType // of forms' fields, FieldList, FieldObject or FieldAny
 	Required    bool
 	Description string
+	Values      []string    // what a text may be, where that is a closed set
+	Items       *Parameter  // of a list: what each element is; nil: anything
+	Fields      []Parameter // of an object: required ones first, then by name
+	Least, Most int         // elements of a list; 0: no bound
 }
+
+// Field returns the field of that name of an object.
+func (p Parameter) Field(name string) (Parameter, bool) { return named(p.Fields, name) }
+
+// Own reports whether the value is the lead's address where none is given: a request always names
+// somebody by their address, and a step acts on nobody but its lead.
+func (p Parameter) Own() bool { return p.Name == "email" && p.Type == FieldEmail }
 
 // Effect says what an operation does to the provider's data.
 type Effect string
@@ -37,8 +58,10 @@ const (
 )
 
 // Parameter returns the parameter of that name.
-func (o Operation) Parameter(name string) (Parameter, bool) {
-	for _, p := range o.Parameters {
+func (o Operation) Parameter(name string) (Parameter, bool) { return named(o.Parameters, name) }
+
+func named(list []Parameter, name string) (Parameter, bool) {
+	for _, p := range list {
 		if p.Name == name {
 			return p, true
 		}

@@ -121,10 +121,9 @@ const maxReference = 300
 
 // Do performs an act. The error is a [*Fault].
 func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
-	ctx = hide(ctx, act.Email, act.Parameters)
-	if name := a.stranger(act); name != "" {
-		// The gate cleared the lead's address and no other.
-		return Receipt{}, a.t.Reject(act.Operation, name+" names another address than the lead's own")
+	ctx = hide(ctx, act.Email, personal(act.Parameters))
+	if err := a.admits(act); err != nil {
+		return Receipt{}, err
 	}
 	do := a.connector.Do
 	if _, own := a.kind.Operation(act.Operation); !own && len(a.kind.Endpoints) > 0 {
@@ -156,7 +155,7 @@ func (a *Account) Unsubscribed(ctx context.Context, email lodestone.Email) (Subs
 
 // Find asks whether an act already happened. The error is a [*Fault].
 func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
-	ctx = hide(ctx, act.Email, act.Parameters)
+	ctx = hide(ctx, act.Email, personal(act.Parameters))
 	f, err := a.connector.Find(ctx, act)
 	if err != nil {
 		return Finding{}, a.fault(ctx, act.Operation, Failed, lodestone.ReasonCheckFailed, err)

@@ -151,8 +151,8 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 	if arguments == nil {
 		arguments = map[string]any{}
 	}
-	if e.HumanOnly {
-		return Receipt{}, a.t.Reject(act.Operation, "it is for people alone")
+	if not := e.barred(); not != "" {
+		return Receipt{}, a.t.Reject(act.Operation, not)
 	}
 	// Where several arguments can name what it is about and only one may, the rule says which.
 	if arg, takes := e.Argument("email"); takes && arguments["email"] == nil && (arg.Required || !strings.Contains(e.Schema, `"oneOf"`)) {
@@ -167,27 +167,6 @@ func (a *Account) perform(ctx context.Context, act Act) (Receipt, error) {
 		return Receipt{}, err
 	}
 	return Receipt{Status: answer.Status, Detail: a.t.mask.text(Words(answer.Body))}, nil
-}
-
-// stranger names a parameter of an act that holds an address other than the lead's. The person who
-// refers is named by right: nobody writes to them on account of it. What only reads may name anybody.
-func (a *Account) stranger(act Act) string {
-	if act.Operation == lodestone.VerbInvite || act.Operation == lodestone.VerbRefer {
-		return "" // whom they are about is the connector's own matter, and the gate's
-	}
-	if e, err := a.Endpoint(act.Operation); err == nil && e.Effect == lodestone.EffectRead {
-		return ""
-	}
-	for _, name := range slices.Sorted(maps.Keys(act.Parameters)) {
-		if strings.Contains(strings.ToLower(name), "referrer") {
-			continue
-		}
-		text, _ := act.Parameters[name].(string)
-		if other, err := lodestone.ParseEmail(text); err == nil && other != act.Email {
-			return name
-		}
-	}
-	return ""
 }
 
 // faults checks arguments against the schema. What the settings give counts as given, and may not be

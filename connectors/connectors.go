@@ -36,7 +36,7 @@ type Act struct {
 	ID         string // the touchpoint's id: `<enrollment>.<step>`; unique for ever, the natural idempotency key
 	Operation  string // a verb (invite, refer) or an operation of the catalogue
 	Email      lodestone.Email
-	Parameters map[string]any // string, float64 or bool by parameter name; absent ones are left out
+	Parameters map[string]any // string, float64, bool, []any or map[string]any by name; absent ones are left out
 	IntendedAt time.Time      // when the intent was stored
 }
 
@@ -118,14 +118,13 @@ type Kind struct {
 	Timeout time.Duration
 }
 
-// RuleOperations are everything that a rule may name: the verbs, then the operations of the catalogue
-// that take nothing but texts, numbers and booleans and are not for people alone.
+// RuleOperations are everything that `do` may say: the verbs, then the operations of the catalogue.
+// Those that no step may name are among them, with the reason.
 func (k Kind) RuleOperations() []lodestone.Operation {
 	ops := slices.Clone(k.Operations)
 	for i := range k.Endpoints {
-		op, ok := k.Endpoints[i].Operation()
-		if _, own := k.Operation(op.Name); ok && !own { // the connector's own way of an operation comes first
-			ops = append(ops, op)
+		if _, own := k.Operation(k.Endpoints[i].Name); !own { // the connector's own way of an operation comes first
+			ops = append(ops, k.Endpoints[i].Operation())
 		}
 	}
 	return ops

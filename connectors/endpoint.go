@@ -46,11 +46,19 @@ type Endpoint struct {
 	Repeatable  bool   // doing it again changes nothing more
 	Deprecated  string // why, and what replaces it; empty: it is not
 	HumanOnly   bool   // never from a rule or an agent: it undoes what a person asked for
+	NoStep      string // why a step may not name it; empty: it may
 	Quiet       bool   // leads to no contact with the person it names, such as an unsubscribe
 	Body        BodyKind
 	Arguments   []Argument // required ones first, then by name
 	Paging      Paging
 	Schema      string // JSON Schema (draft 2020-12) of the object of all arguments
+	Whose       []Whose
+}
+
+// Whose says that a value among an operation's arguments stands for a person without being an address.
+type Whose struct {
+	Path string // names from the outside in, with dots between; lists are gone through
+	Kind string // what it is an id of, in the connector's words
 }
 
 // Argument is one argument of an [Endpoint].
@@ -89,33 +97,4 @@ func (e *Endpoint) Argument(name string) (Argument, bool) {
 		}
 	}
 	return Argument{}, false
-}
-
-// Operation is the endpoint as rule files may use it. ok is false for one that rules cannot or must
-// not use: it takes lists or objects, or is for people alone.
-func (e *Endpoint) Operation() (op lodestone.Operation, ok bool) {
-	op = lodestone.Operation{Name: e.Name, Summary: e.Summary, Effect: e.Effect}
-	for _, a := range e.Arguments {
-		if a.Name == "status" && e.Effect == lodestone.EffectPay && !a.Required {
-			continue // it approves what is paid for, which no rule may
-		}
-		t, flat := fieldTypes[a.Type]
-		if !flat {
-			if a.Required {
-				return op, false
-			}
-			continue
-		}
-		if t == lodestone.FieldText && (a.Format == "email" || a.Name == "email") {
-			t = lodestone.FieldEmail
-		}
-		op.Parameters = append(op.Parameters, lodestone.Parameter{
-			Name: a.Name, Type: t, Required: a.Required && a.Name != "email", Description: a.Description,
-		})
-	}
-	return op, !e.HumanOnly
-}
-
-var fieldTypes = map[string]lodestone.FieldType{
-	"string": lodestone.FieldText, "number": lodestone.FieldNumber, "integer": lodestone.FieldNumber, "boolean": lodestone.FieldBoolean,
 }

@@ -35,6 +35,7 @@ const (
 	MaxAliased   = 10_000   // nodes that the aliases of one file expand to
 	MaxText      = 8 << 10  // bytes of one text under `with`
 	MaxParts     = 32       // ${…} in one text under `with`
+	MaxValues    = 1_000    // values under one `with`, those in its lists and mappings included
 
 	MaxEntries = 1_000   // forms, fields of all forms, lists, bands, sequences: of each
 	MaxRules   = 10_000  // scoring rules

@@ -156,7 +156,7 @@ func sequenceSchema() object {
 
 // stepSchema names every operation, and for each of them what `with` takes.
 func stepSchema(opts Options) object {
-	names := slices.Sorted(maps.Keys(opts.Operations))
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(opts.Operations)), func(name string) bool { return opts.Operations[name].NoStep != "" })
 	do := object{"type": "string", "pattern": `^[^.]+\..+$`, "description": "The connector and what it shall do.", "examples": []string{"referralrock.invite"}}
 	if len(names) > 0 {
 		do["enum"] = names
@@ -201,11 +201,41 @@ func parameterSchema(p lodestone.Parameter) object {
 	if p.Description != "" {
 		o["description"] = p.Description
 	}
+	code := object{"type": "string", "pattern": `\$\{`}
 	switch p.Type {
 	case lodestone.FieldNumber, lodestone.FieldBoolean:
 		o["anyOf"] = []any{object{"type": string(p.Type)}, object{"type": "string", "pattern": `^\$\{`}}
+	case lodestone.FieldList:
+		o["type"] = "array"
+		if p.Items != nil {
+			o["items"] = parameterSchema(*p.Items)
+		}
+		if p.Least > 0 {
+			o["minItems"] = p.Least
+		}
+		if p.Most > 0 {
+			o["maxItems"] = p.Most
+		}
+	case lodestone.FieldObject:
+		if len(p.Fields) == 0 {
+			o["type"] = "object"
+			break
+		}
+		properties, required := object{}, []string{}
+		for _, f := range p.Fields {
+			properties[f.Name] = parameterSchema(f)
+			if f.Required && !f.Own() {
+				required = append(required, f.Name)
+			}
+		}
+		maps.Copy(o, closed(properties, required...))
+	case lodestone.FieldAny:
 	default:
 		o["type"] = "string"
+		if len(p.Values) > 0 {
+			delete(o, "type")
+			o["anyOf"] = []any{object{"enum": p.Values}, code}
+		}
 	}
 	return o
 }

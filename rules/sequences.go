@@ -2,7 +2,6 @@ package rules
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,6 +196,10 @@ func (c *compiler) action(d *document, do, with *yaml.Node, s *Step) {
 		c.faultAt(d, d.locate(do, characters(account)+1), SeverityError, "%s has no operation %s%s", account, operation, suggestion(operation, known))
 		return
 	}
+	if op.NoStep != "" {
+		c.faultAt(d, d.locate(do, characters(account)+1), SeverityError, "%s cannot be a step: %s", do.Value, op.NoStep)
+		return
+	}
 	s.Do, s.Connector, s.Operation = do.Value, account, operation
 	c.arguments(d, do, with, op, s)
 }
@@ -228,126 +231,4 @@ func suggestion(word string, known []string) string {
 		return ""
 	}
 	return "; known: " + strings.Join(known, ", ")
-}
-
-// arguments checks `with` against the parameters of an operation.
-func (c *compiler) arguments(d *document, do, with *yaml.Node, op lodestone.Operation, s *Step) {
-	args := make(map[string]Template)
-	var known []string
-	for _, p := range op.Parameters {
-		known = append(known, p.Name)
-	}
-	if with != nil && with.ShortTag() != "!!null" {
-		for _, e := range c.entries(d, with, "{firstName: '${fields.first_name}'}") {
-			p, ok := op.Parameter(e.name)
-			if !ok {
-				c.fault(d, e.key, "%s takes no %s%s", s.Do, e.name, suggestion(e.name, known))
-				args[scoring.Closest(e.name, known)] = Template{} // it is not missing too
-				continue
-			}
-			args[e.name] = c.template(d, e, p)
-		}
-	}
-	for _, p := range op.Parameters {
-		if _, given := args[p.Name]; p.Required && !given && p.Name != "email" {
-			c.fault(d, do, "%s needs %s; add it under with", s.Do, p.Name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(args)) {
-		s.With = append(s.With, Argument{name, args[name]})
-	}
-}
-
-// template reads the value of one argument.
-func (c *compiler) template(d *document, e entry, p lodestone.Parameter) Template {
-	n := e.value
-	if n.Kind != yaml.ScalarNode {
-		c.fault(d, n, "%s takes %s; this is %s", p.Name, typeInWords(p.Type), kindOf(n))
-		return Template{}
-	}
-	textWanted := p.Type == lodestone.FieldText || p.Type == lodestone.FieldEmail
-	switch n.ShortTag() {
-	case "!!null":
-		c.fault(d, n, "%s has no value here; leave the line out where it shall not be sent", p.Name)
-		return Template{}
-	case "!!int", "!!float":
-		x, err := strconv.ParseFloat(n.Value, 64)
-		switch {
-		case textWanted:
-			c.fault(d, n, `%s takes a text; write it in quotes: "%s"`, p.Name, n.Value)
-		case p.Type != lodestone.FieldNumber || err != nil:
-			c.fault(d, n, "%s takes %s; this is a number", p.Name, typeInWords(p.Type))
-		}
-		return Template{literal: x}
-	case "!!bool":
-		if textWanted {
-			c.fault(d, n, `%s takes a text; write it in quotes: "%s"`, p.Name, n.Value)
-		} else if p.Type != lodestone.FieldBoolean {
-			c.fault(d, n, "%s takes %s; this is true or false", p.Name, typeInWords(p.Type))
-		}
-		return Template{literal: strings.EqualFold(n.Value, "true")}
-	}
-	return c.text(d, n, p, textWanted)
-}
-
-// text reads an argument that is a text, with or without ${…}.
-func (c *compiler) text(d *document, n *yaml.Node, p lodestone.Parameter, textWanted bool) Template {
-	if len(n.Value) > MaxText {
-		c.fault(d, n, "this text is longer than %d bytes; shorten it", MaxText)
-		return Template{}
-	}
-	parts, unclosed, ok := pieces(n.Value)
-	if strings.Count(n.Value, "${") > MaxParts {
-		c.fault(d, n, "this text has more than %d ${…}; use fewer", MaxParts)
-		return Template{}
-	}
-	if !ok {
-		c.faultAt(d, d.locate(n, unclosed), SeverityError, "this ${ has no closing }")
-		return Template{}
-	}
-	if len(parts) == 1 && parts[0].code {
-		program := c.program(d, n, parts[0].text, parts[0].offset, scoring.Value, false)
-		if program != nil && !program.Yields().Fits(p.Type) {
-			hint := ""
-			if textWanted {
-				hint = "; write ${string(" + strings.TrimSpace(parts[0].text) + ")}"
-			}
-			c.faultAt(d, d.locate(n, parts[0].offset), SeverityError, "%s takes %s; this gives %s%s", p.Name, typeInWords(p.Type), program.Yields(), hint)
-		}
-		return Template{parts: []part{{program: program}}}
-	}
-	if !textWanted {
-		hint := ""
-		if len(parts) == 1 {
-			hint = "; write it without quotes"
-		}
-		c.fault(d, n, "%s takes %s; this is a text%s", p.Name, typeInWords(p.Type), hint)
-		return Template{}
-	}
-	t := Template{literal: ""}
-	code := false
-	for _, piece := range parts {
-		if !piece.code {
-			t.parts = append(t.parts, part{words: piece.text})
-			continue
-		}
-		code = true
-		t.parts = append(t.parts, part{program: c.program(d, n, piece.text, piece.offset, scoring.Value, false)})
-	}
-	if !code && len(t.parts) > 0 {
-		return Template{literal: t.parts[0].words}
-	}
-	return t
-}
-
-func typeInWords(t lodestone.FieldType) string {
-	switch t {
-	case lodestone.FieldNumber:
-		return "a number"
-	case lodestone.FieldBoolean:
-		return "true or false"
-	case lodestone.FieldEmail:
-		return "an email address"
-	}
-	return "a text"
 }

@@ -6,10 +6,13 @@ import (
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
-// Template is the value of an argument: a literal, or a text with ${…} in it.
+// Template is the value of an argument: a literal, a text with ${…} in it, or a list or an object of
+// such values.
 type Template struct {
-	literal any // string, float64 or bool; used when there are no parts
+	literal any // string, float64 or bool; used when there is nothing else
 	parts   []part
+	list    []Template // not nil: a list
+	fields  []Argument // an object, in the order of names
 }
 
 // part is a piece of a text: an expression, or words when that is nil.
@@ -18,11 +21,46 @@ type part struct {
 	program *scoring.Program
 }
 
-// Eval gives the value: string, float64 or bool. A value that is exactly one ${…} keeps its type,
-// and nil means that the argument is absent. Inside a longer text nil is the empty text. The error
-// is a [*scoring.Fault].
+// Eval gives the value: string, float64, bool, []any or map[string]any. A value that is exactly one
+// ${…} keeps its type, and nil means that the argument is absent: an absent element or field is left
+// out, and so is a list or an object of which nothing is left. Inside a longer text nil is the empty
+// text. The error is a [*scoring.Fault].
 func (t Template) Eval(e *scoring.Evaluator) (any, error) {
 	switch {
+	case t.list != nil:
+		var out []any
+		for _, x := range t.list {
+			v, err := x.Eval(e)
+			if err != nil {
+				return nil, err
+			}
+			if v != nil {
+				out = append(out, v)
+			}
+		}
+		if out == nil {
+			return nil, nil
+		}
+		return out, nil
+	case t.fields != nil:
+		var out map[string]any
+		for _, f := range t.fields {
+			v, err := f.Value.Eval(e)
+			if err != nil {
+				return nil, err
+			}
+			if v == nil {
+				continue
+			}
+			if out == nil {
+				out = make(map[string]any, len(t.fields))
+			}
+			out[f.Name] = v
+		}
+		if out == nil {
+			return nil, nil
+		}
+		return out, nil
 	case len(t.parts) == 0:
 		return t.literal, nil
 	case len(t.parts) == 1 && t.parts[0].program != nil:

@@ -66,6 +66,9 @@ type (
 		Name    string          `json:"name"`
 		Literal any             `json:"literal,omitempty"`
 		Parts   []canonicalPart `json:"parts,omitempty"`
+
+		List   []canonicalArgument `json:"list,omitempty"`
+		Fields []canonicalArgument `json:"fields,omitempty"`
 	}
 	canonicalPart struct {
 		Words string `json:"words,omitempty"`
@@ -109,15 +112,25 @@ func canonicalOf(q *Sequence) canonicalSequence {
 	for _, s := range q.Steps {
 		step := canonicalStep{Name: s.Name, After: s.After, When: sourceOf(s.When), Do: s.Do}
 		for _, a := range s.With {
-			arg := canonicalArgument{Name: a.Name, Literal: a.Value.literal}
-			for _, p := range a.Value.parts {
-				arg.Parts = append(arg.Parts, canonicalPart{p.words, sourceOf(p.program)})
-			}
-			step.With = append(step.With, arg)
+			step.With = append(step.With, canonicalArgumentOf(a))
 		}
 		out.Steps = append(out.Steps, step)
 	}
 	return out
+}
+
+func canonicalArgumentOf(a Argument) canonicalArgument {
+	arg := canonicalArgument{Name: a.Name, Literal: a.Value.literal}
+	for _, p := range a.Value.parts {
+		arg.Parts = append(arg.Parts, canonicalPart{p.words, sourceOf(p.program)})
+	}
+	for _, x := range a.Value.list {
+		arg.List = append(arg.List, canonicalArgumentOf(Argument{Value: x}))
+	}
+	for _, f := range a.Value.fields {
+		arg.Fields = append(arg.Fields, canonicalArgumentOf(f))
+	}
+	return arg
 }
 
 // sourceOf is an expression without the blanks around it, which block scalars add.

@@ -55,7 +55,11 @@ func (p *Passage) Answered(sub connectors.Subscription, err error, now time.Time
 		})
 		return
 	}
-	p.pass(lodestone.CheckProvider, sub.Kind+": "+sub.Evidence)
+	evidence := sub.Kind + ": " + sub.Evidence
+	if p.named != "" {
+		evidence += "; " + p.named
+	}
+	p.pass(lodestone.CheckProvider, evidence)
 	p.asked = 2
 }
 

@@ -172,8 +172,8 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	ticket := ctx
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
-		if _, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
-			ticket = s.remote(ctx, p)
+		if params, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
+			ticket = s.remote(ctx, p, params)
 		}
 	}
 	if ctx.Err() != nil {
@@ -225,6 +225,9 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 		params, missing := p.Parameters(op)
 		if missing == "" && first.asked == 0 {
 			return sequencer.Change{}, sequencer.ErrMoved // it can be sent now: from the beginning, then
+		}
+		if first.cleared != nil {
+			params = first.cleared // the provider was asked whose these are, and of no others
 		}
 		var m sequencer.Moved
 		m, act = p.Intent(params, missing)

@@ -38,7 +38,9 @@ type Passage struct {
 	paused      func(scope string) (Pause, bool)
 	now         time.Time
 	verdicts    []lodestone.Verdict
-	asked       int // how many of the verdicts, at the end, came from outside
+	asked       int            // how many of the verdicts, at the end, came from outside
+	named       string         // what the provider said of the ids in what is sent; empty: it was not asked
+	cleared     map[string]any // what is sent, where it was
 	stop        *objection
 }
 
@@ -204,46 +206,6 @@ func (p *Passage) evalBool(prog *scoring.Program) (ok bool, what string, err err
 		what += " (" + d + ")"
 	}
 	return failed < 0, what, nil
-}
-
-// Parameters evaluates what the step sends. missing names a required parameter that turned out to be
-// absent, or says which one failed.
-func (p *Passage) Parameters(op lodestone.Operation) (params map[string]any, missing string) {
-	step := p.step()
-	params = make(map[string]any, len(step.With))
-	ev := p.set.Schema.Evaluator()
-	defer ev.Release()
-	ev.Bind(sequencer.EnrollmentFacts(p.lead, p.e, p.set, p.now))
-	for _, a := range step.With {
-		v, err := a.Value.Eval(ev)
-		if err != nil {
-			return nil, fmt.Sprintf("%s failed: %v", a.Name, err)
-		}
-		if v != nil {
-			params[a.Name] = v
-		}
-	}
-	for _, q := range op.Parameters {
-		v, ok := params[q.Name]
-		if q.Name == "email" {
-			if ok && !p.isLead(v) {
-				// The gate cleared the lead's address and no other.
-				return nil, "email is another address than the lead's own"
-			}
-			continue // the lead's unless given
-		}
-		if text, isText := v.(string); q.Required && (!ok || isText && text == "") {
-			return nil, q.Name + " is required and absent"
-		}
-	}
-	return params, ""
-}
-
-// isLead reports whether v is the lead's address.
-func (p *Passage) isLead(v any) bool {
-	text, _ := v.(string)
-	e, err := lodestone.ParseEmail(text)
-	return err == nil && e == p.lead.Email
 }
 
 // Objection returns the event that carries out what the gate objected; ok is false when it let the

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
 )
 
 // remote makes the checks that depend on the provider: whether it can be asked at all, and whether
@@ -13,7 +14,7 @@ import (
 //
 // The context returned holds the account's turn for the act: the rate is waited for before the provider
 // is asked, and what follows the answer is the intent and the act.
-func (s *Scheduler) remote(ctx context.Context, p *Passage) context.Context {
+func (s *Scheduler) remote(ctx context.Context, p *Passage, params map[string]any) context.Context {
 	a, ok := s.accounts[p.t.Connector]
 	if !ok {
 		p.object(lodestone.CheckConnector, fmt.Sprintf("no settings for connectors.%s", p.t.Connector), objection{
@@ -32,6 +33,11 @@ func (s *Scheduler) remote(ctx context.Context, p *Passage) context.Context {
 		p.unusable(err, Jittered)
 		return ctx
 	}
+	mine, err := a.Mine(ctx, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: params})
+	if p.Named(mine, params, err, time.Now().UTC(), Jittered); p.stop != nil {
+		return ctx
+	}
+	// Opt-outs are asked for last, so that nothing comes between the answer and the act.
 	sub, err := a.Unsubscribed(ctx, p.lead.Email)
 	if p.Answered(sub, err, time.Now().UTC(), Jittered); p.stop != nil {
 		return ctx

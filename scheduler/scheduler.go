@@ -40,6 +40,9 @@ type Provider interface {
 	Reserve(context.Context) (context.Context, error)
 	Do(context.Context, connectors.Act) (connectors.Receipt, error)
 	Unsubscribed(context.Context, lodestone.Email) (connectors.Subscription, error)
+	// Mine asks whether an act that names somebody by an id is about its lead. The error is a fault of
+	// the class Refused when it is not, or cannot be told.
+	Mine(context.Context, connectors.Act) (evidence string, err error)
 	Find(context.Context, connectors.Act) (connectors.Finding, error)
 	// Blocked says that the account can not be used now, why, and until when at least.
 	Blocked() (reason lodestone.Reason, detail string, until time.Time, blocked bool)

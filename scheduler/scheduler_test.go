@@ -73,6 +73,7 @@ type provider struct {
 
 	do           func(act connectors.Act, n int) (connectors.Receipt, error) // n counts the acts from 1
 	unsubscribed func() (connectors.Subscription, error)
+	mine         func() (string, error)
 	find         func(act connectors.Act, n int) (connectors.Finding, error)
 	blocked      func() (lodestone.Reason, time.Time, bool)
 	reserve      func()
@@ -106,6 +107,13 @@ func (p *provider) Unsubscribed(context.Context, lodestone.Email) (connectors.Su
 		return p.unsubscribed()
 	}
 	return connectors.Subscription{Kind: "provider", Evidence: "an empty list"}, nil
+}
+
+func (p *provider) Mine(context.Context, connectors.Act) (string, error) {
+	if p.mine != nil {
+		return p.mine()
+	}
+	return "", nil
 }
 
 func (p *provider) Find(_ context.Context, act connectors.Act) (connectors.Finding, error) {
@@ -354,6 +362,14 @@ func TestGateObjects(t *testing.T) {
 				return lodestone.ReasonProviderUnavailable, time.Now().Add(time.Second), true
 			}
 		}, "invite scheduled provider_unavailable", "", 0},
+		{"it is about somebody else", nil, nil, func(b *bench) {
+			b.p.mine = func() (string, error) {
+				return "", &connectors.Fault{Class: connectors.Refused, Reason: lodestone.ReasonBadParameters, Detail: "id stands for somebody else"}
+			}
+		}, "invite failed bad_parameters", lodestone.EnrollmentCompleted, 0},
+		{"whom it is about cannot be asked", nil, nil, func(b *bench) {
+			b.p.mine = func() (string, error) { return "", fault(connectors.Failed) }
+		}, "invite scheduled check_failed", "", 0},
 		{"everything is paused", nil, nil, func(b *bench) {
 			if err := b.store.SetPaused(context.Background(), "all", &scheduler.Pause{At: time.Now()}); err != nil {
 				b.t.Fatal(err)

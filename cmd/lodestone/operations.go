@@ -55,7 +55,8 @@ type listed struct {
 	Repeatable  bool                  `json:"repeatable"` // doing it again changes nothing more
 	Deprecated  string                `json:"deprecated,omitempty"`
 	HumanOnly   bool                  `json:"human_only,omitempty"` // never from a rule or an agent
-	Rules       bool                  `json:"rules"`                // whether a rule's `do` may name it
+	Rules       bool                  `json:"rules"`                // whether a step's `do` may name it
+	NoStep      string                `json:"no_step,omitempty"`    // why it may not
 	Arguments   []connectors.Argument `json:"-"`
 	Schema      json.RawMessage       `json:"schema"`
 }
@@ -74,10 +75,13 @@ func (c *cli) operations(a []string) ([]listed, error) {
 			if len(a) > 1 && a[1] != e.Name {
 				continue
 			}
-			_, rules := e.Operation()
+			not := e.Operation().NoStep
+			if own, ok := k.Operation(e.Name); ok {
+				not = own.NoStep
+			}
 			list = append(list, listed{
 				Operation: k.Name + "." + e.Name, Title: e.Title, Summary: e.Summary, Description: e.Description, Effect: string(e.Effect),
-				Repeatable: e.Repeatable, Deprecated: e.Deprecated, HumanOnly: e.HumanOnly, Rules: rules, Arguments: e.Arguments, Schema: json.RawMessage(e.Schema),
+				Repeatable: e.Repeatable, Deprecated: e.Deprecated, HumanOnly: e.HumanOnly, Rules: not == "", NoStep: not, Arguments: e.Arguments, Schema: json.RawMessage(e.Schema),
 			})
 		}
 	}
@@ -105,13 +109,10 @@ func (l *listed) describe(c *cli) {
 	} else {
 		fmt.Fprintln(c.out, "not safe to repeat")
 	}
-	switch {
-	case l.HumanOnly:
-		fmt.Fprintln(c.out, "only for people, with `lodestone call`: rules and agents cannot name it")
-	case l.Rules:
-		fmt.Fprintf(c.out, "a rule may name it: do: %s\n", l.Operation)
-	default:
-		fmt.Fprintln(c.out, "a rule cannot name it, because it takes lists or objects")
+	if l.Rules {
+		fmt.Fprintf(c.out, "a step may name it: do: %s\n", l.Operation)
+	} else {
+		fmt.Fprintf(c.out, "it cannot be a step: %s\n", l.NoStep)
 	}
 	rows := [][]string{}
 	for _, a := range l.Arguments {

@@ -26,6 +26,9 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Soft-delete a referral",
 		Method:  "DELETE", Path: "/referrals/{form_unique_id}/instances/{unique_id}", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
+		Whose: []connectors.Whose{
+			{Path: "unique_id", Kind: "referral"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "form_unique_id", In: "path", Type: "string", Required: true, Description: "Form that the referrals belong to."},
 			{Name: "unique_id", In: "path", Type: "string", Required: true},
@@ -90,7 +93,10 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Change a referral",
 		Method:  "PUT", Path: "/referrals/{form_unique_id}/instances/{unique_id}", Effect: lodestone.EffectPay,
 		Repeatable: true,
-		Body:       "object",
+		Whose: []connectors.Whose{
+			{Path: "unique_id", Kind: "referral"},
+		},
+		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "form_unique_id", In: "path", Type: "string", Required: true, Description: "Form that the referrals belong to."},
 			{Name: "referral", In: "body", Type: "object", Required: true, Description: "Fields to change. Only status, reward_status and reward_amount are shown in the documentation; the others are assumed."},

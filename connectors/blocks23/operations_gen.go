@@ -29,9 +29,9 @@ var operations = []lodestone.Operation{
 		{Name: "referred_name", Type: lodestone.FieldText},
 		{Name: "referrer_name", Type: lodestone.FieldText},
 		{Name: "reward_amount", Type: lodestone.FieldNumber},
-		{Name: "reward_status", Type: lodestone.FieldText, Description: "State of the reward. One of pending, paid, cancelled."},
+		{Name: "reward_status", Type: lodestone.FieldText, Description: "State of the reward. One of pending, paid, cancelled.", Values: []string{"pending", "paid", "cancelled"}},
 		{Name: "source", Type: lodestone.FieldText},
-		{Name: "status", Type: lodestone.FieldText, Description: "State of the referral. The SDK narrows it to another list: active, inactive, pending, archived, deleted. One of pending, converted, expired."},
+		{Name: "status", Type: lodestone.FieldText, Description: "State of the referral. The SDK narrows it to another list: active, inactive, pending, archived, deleted. One of pending, converted, expired.", Values: []string{"pending", "converted", "expired"}},
 	}},
 	{Name: "deleteReferral", Summary: "Soft-delete a referral", Effect: lodestone.EffectDestroy, Parameters: []lodestone.Parameter{
 		{Name: "unique_id", Type: lodestone.FieldText, Required: true},

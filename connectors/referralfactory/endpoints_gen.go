@@ -13,6 +13,10 @@ var endpoints = []connectors.Endpoint{
 		Name: "cancelReward", Title: "",
 		Summary: "Cancel a due reward",
 		Method:  "POST", Path: "/rewards/cancel/{identifier}", Effect: lodestone.EffectDestroy,
+		NoStep: "it names a reward by its id, and the provider does not tell by that id whose it is",
+		Whose: []connectors.Whose{
+			{Path: "identifier", Kind: "reward"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "identifier", In: "path", Type: "integer", Format: "int64", Required: true},
 		},
@@ -42,6 +46,9 @@ var endpoints = []connectors.Endpoint{
 		Description: "Cannot be undone.",
 		Method:      "DELETE", Path: "/users/{identifier}", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
+		Whose: []connectors.Whose{
+			{Path: "identifier", Kind: "user"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "identifier", In: "path", Type: "integer", Format: "int64", Required: true, Description: "The number of the user. (The path variable carries one name for all three methods because OpenAPI asks for it; the vendor writes {id} here.)"},
 		},
@@ -73,6 +80,10 @@ var endpoints = []connectors.Endpoint{
 		Name: "issueReward", Title: "",
 		Summary: "Issue a due reward",
 		Method:  "POST", Path: "/rewards/issue/{identifier}", Effect: lodestone.EffectPay,
+		NoStep: "it names a reward by its id, and the provider does not tell by that id whose it is",
+		Whose: []connectors.Whose{
+			{Path: "identifier", Kind: "reward"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "identifier", In: "path", Type: "integer", Format: "int64", Required: true},
 		},
@@ -162,6 +173,11 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Qualify a lead, or take it back",
 		Description: "Makes rewards due. The vendor asks the caller to see to it that a retry does not qualify twice.",
 		Method:      "PUT", Path: "/users/qualification", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "code", Kind: "user"},
+			{Path: "email", Kind: "address"},
+			{Path: "id", Kind: "user"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "qualified", In: "body", Type: "boolean", Required: true, Description: "False takes the qualification back."},
@@ -176,6 +192,9 @@ var endpoints = []connectors.Endpoint{
 		Name: "updateUser", Title: "",
 		Summary: "Change a user",
 		Method:  "PUT", Path: "/users/{identifier}", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "identifier", Kind: "user"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "identifier", In: "path", Type: "integer", Format: "int64", Required: true, Description: "The number of the user. (The path variable carries one name for all three methods because OpenAPI asks for it; the vendor writes {id} here.)"},

@@ -509,7 +509,9 @@ func TestStepsDoOperationsOfTheCatalogue(t *testing.T) {
 		{"an address that is given stays", step("createMember", map[string]any{"programId": program, "firstName": "Lee", "email": "Lead@Example.com"}), "Member Added", "lead@example.com", ""},
 		{"an address that is the whole body", step("unsubscribeEmail", nil), "", "lead@example.com", ""},
 		{"an operation without an address", step("createReferralAction", map[string]any{"amount": 20.0, "referralQuery": "crm-2041", "externalIdentifier": "o-1"}), "", "noor.haddad@example.com", "o-1"},
-		{"an operation that answers per item", step("issueReward", map[string]any{"rewardId": owed}), "", "ines.duarte@example.com", owed},
+		{"an operation that answers per item", step("updateReferrals", map[string]any{"items": []any{map[string]any{
+			"query": map[string]any{"primaryInfo": map[string]any{"referralId": pending}}, "referral": map[string]any{"note": "asked twice"},
+		}}}), "", "tomas.blei@example.com", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, box := sandboxed(t)

@@ -14,8 +14,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Subscribe a URL to an event",
 		Description: "One event per subscription. A published description says \"create or update\"; what makes it an update is not published.",
 		Method:      "POST", Path: "/api/hooks", Effect: lodestone.EffectWrite,
-		Quiet: true,
-		Body:  "object",
+		Quiet:  true,
+		NoStep: "it changes the webhooks of the account and is about no lead",
+		Body:   "object",
 		Arguments: []connectors.Argument{
 			{Name: "event", In: "body", Type: "string", Required: true, Description: "Event a webhook can be subscribed to.", Values: []string{"ProgramAdd", "ProgramUpdate", "ProgramDelete", "MemberAdd", "MemberUpdate", "MemberDelete", "ReferralAdd", "ReferralUpdate", "ReferralDelete", "ReferralStatusChange", "RewardAdd", "RewardUpdate", "RewardDelete", "RewardIssue", "EmailUnsubscribed"}},
 			{Name: "target_url", In: "body", Type: "string", Format: "uri", Required: true, Description: "Where the events are to be posted."},
@@ -92,7 +93,13 @@ var endpoints = []connectors.Endpoint{
 		Method:      "POST", Path: "/api/memberaccessurls", Effect: lodestone.EffectWrite,
 		Repeatable: true,
 		Quiet:      true,
-		Body:       "object",
+		Whose: []connectors.Whose{
+			{Path: "emailAddress", Kind: "address"},
+			{Path: "externalId", Kind: "member external id"},
+			{Path: "memberId", Kind: "member id"},
+			{Path: "referralCode", Kind: "member code"},
+		},
+		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "emailAddress", In: "body", Type: "string"},
 			{Name: "expireInMinutes", In: "body", Type: "integer", Description: "Life of the links; 20 when left out."},
@@ -146,6 +153,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Record a paid event",
 		Description: "Feeds recurring rewards. Set externalIdentifier to make a retry safe.",
 		Method:      "POST", Path: "/api/referralaction", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "referralQuery", Kind: "referral"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "amount", In: "body", Type: "number", Format: "double", Required: true, Description: "Value that a percentage reward is worked out from."},
@@ -175,6 +185,7 @@ var endpoints = []connectors.Endpoint{
 		Description: "The id travels in the body.",
 		Method:      "DELETE", Path: "/api/hooks", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
+		NoStep:     "it changes the webhooks of the account and is about no lead",
 		Body:       "object",
 		Arguments: []connectors.Argument{
 			{Name: "web_hook_id", In: "body", Type: "string", Required: true, Description: "Globally unique identifier in its 36-character text form. No format is set, so that one odd value does not break the decoding of a page."},
@@ -187,7 +198,13 @@ var endpoints = []connectors.Endpoint{
 		Description: "Same body and effect as the POST form.",
 		Method:      "DELETE", Path: "/api/members/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		Whose: []connectors.Whose{
+			{Path: "items.query.primaryInfo.memberId", Kind: "member id"},
+			{Path: "items.query.primaryInfo.referralCode", Kind: "member code"},
+			{Path: "items.query.secondaryInfo.email", Kind: "address"},
+			{Path: "items.query.secondaryInfo.externalIdentifier", Kind: "member external id"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "What the operation is about, one element each."},
 		},
@@ -199,7 +216,14 @@ var endpoints = []connectors.Endpoint{
 		Description: "Same body and effect as the POST form; three C# clients use this one.",
 		Method:      "DELETE", Path: "/api/referral/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		Whose: []connectors.Whose{
+			{Path: "items.query.fuzzyInfo.Identifier", Kind: "referral"},
+			{Path: "items.query.primaryInfo.referralId", Kind: "referral id"},
+			{Path: "items.query.secondaryInfo.email", Kind: "address"},
+			{Path: "items.query.secondaryInfo.externalIdentifier", Kind: "referral external id"},
+			{Path: "items.query.secondaryInfo.phoneNumber", Kind: "phone number"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "What the operation is about, one element each."},
 		},
@@ -211,7 +235,11 @@ var endpoints = []connectors.Endpoint{
 		Description: "Same body and effect as the POST form (by analogy with the other pairs).",
 		Method:      "DELETE", Path: "/api/rewards/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		NoStep:     "it names a reward by its id, and the provider does not tell by that id whose it is",
+		Whose: []connectors.Whose{
+			{Path: "items", Kind: "reward"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "Bare array of reward ids."},
 		},
@@ -289,6 +317,10 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Issue one reward",
 		Description: "Moves money or goods; never repeat blindly.",
 		Method:      "POST", Path: "/api/rewards/issue", Effect: lodestone.EffectPay,
+		NoStep: "it names a reward by its id, and the provider does not tell by that id whose it is",
+		Whose: []connectors.Whose{
+			{Path: "rewardId", Kind: "reward"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "rewardId", In: "body", Type: "string", Required: true},
@@ -422,7 +454,13 @@ var endpoints = []connectors.Endpoint{
 		Description: "A bare JSON array goes in and a bare array of results comes back, in the same order (order: assumed).",
 		Method:      "POST", Path: "/api/members/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		Whose: []connectors.Whose{
+			{Path: "items.query.primaryInfo.memberId", Kind: "member id"},
+			{Path: "items.query.primaryInfo.referralCode", Kind: "member code"},
+			{Path: "items.query.secondaryInfo.email", Kind: "address"},
+			{Path: "items.query.secondaryInfo.externalIdentifier", Kind: "member external id"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "What the operation is about, one element each."},
 		},
@@ -433,7 +471,14 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Delete referrals",
 		Method:  "POST", Path: "/api/referral/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		Whose: []connectors.Whose{
+			{Path: "items.query.fuzzyInfo.Identifier", Kind: "referral"},
+			{Path: "items.query.primaryInfo.referralId", Kind: "referral id"},
+			{Path: "items.query.secondaryInfo.email", Kind: "address"},
+			{Path: "items.query.secondaryInfo.externalIdentifier", Kind: "referral external id"},
+			{Path: "items.query.secondaryInfo.phoneNumber", Kind: "phone number"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "What the operation is about, one element each."},
 		},
@@ -444,7 +489,11 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Delete rewards",
 		Method:  "POST", Path: "/api/rewards/remove", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
-		Body:       "list",
+		NoStep:     "it names a reward by its id, and the provider does not tell by that id whose it is",
+		Whose: []connectors.Whose{
+			{Path: "items", Kind: "reward"},
+		},
+		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "Bare array of reward ids."},
 		},
@@ -468,6 +517,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Change the status of a referral (deprecated)",
 		Description: "Use updateReferrals instead; the provider says so. Path from the published tool name. Single object as body: the resource page shows one object, an array is possible.",
 		Method:      "POST", Path: "/api/referrals/status", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "referralId", Kind: "referral id"},
+		},
 		Deprecated: "the provider calls it deprecated; use updateReferrals",
 		Body:       "object",
 		Arguments: []connectors.Argument{
@@ -484,6 +536,13 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Change referrals",
 		Description: "Bare array in, bare array of results out. A status can move between denied and pending; nothing leaves approved.",
 		Method:      "POST", Path: "/api/referral/update", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "items.query.fuzzyInfo.Identifier", Kind: "referral"},
+			{Path: "items.query.primaryInfo.referralId", Kind: "referral id"},
+			{Path: "items.query.secondaryInfo.email", Kind: "address"},
+			{Path: "items.query.secondaryInfo.externalIdentifier", Kind: "referral external id"},
+			{Path: "items.query.secondaryInfo.phoneNumber", Kind: "phone number"},
+		},
 		Body: "list",
 		Arguments: []connectors.Argument{
 			{Name: "items", In: "body", Type: "array", Required: true, Description: "What the operation is about, one element each."},

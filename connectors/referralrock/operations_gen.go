@@ -37,7 +37,7 @@ var operations = []lodestone.Operation{
 		{Name: "note", Type: lodestone.FieldText, Description: "Private note."},
 		{Name: "phoneNumber", Type: lodestone.FieldText},
 		{Name: "postalCode", Type: lodestone.FieldText},
-		{Name: "preferredContact", Type: lodestone.FieldText, Description: "How the referred person wants to be reached. One of email, callMorning, callAfternoon, callEvening."},
+		{Name: "preferredContact", Type: lodestone.FieldText, Description: "How the referred person wants to be reached. One of email, callMorning, callAfternoon, callEvening.", Values: []string{"email", "callMorning", "callAfternoon", "callEvening"}},
 		{Name: "publicNote", Type: lodestone.FieldText, Description: "Note the member can see."},
 		{Name: "recruiterAssignedId", Type: lodestone.FieldText},
 		{Name: "region", Type: lodestone.FieldText, Description: "Name or ISO 3166-2 subdivision; only together with country."},

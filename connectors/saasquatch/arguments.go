@@ -32,18 +32,19 @@ const (
 var acts = []lodestone.Operation{referOperation(), applyOperation(), trackOperation()}
 
 // referOperation is the upsert as a referral: the path and the ids follow from the address. referable
-// is left out because false would keep the person from being referred; objects are left out because
-// rules have none.
+// is left out because false would keep the person from being referred; lists and objects are left to
+// openUserUpsert, which a step may name as well.
 func referOperation() lodestone.Operation {
 	out := lodestone.Operation{
 		Name: lodestone.VerbRefer, Summary: "Register a person as referred", Effect: lodestone.EffectWrite,
 		Parameters: []lodestone.Parameter{{Name: "referredByCodes", Type: lodestone.FieldText, Required: true, Description: aboutCodes}},
 	}
 	upsert := endpoint(opUpsert)
-	flat, _ := upsert.Operation()
+	flat := upsert.Operation()
 	for _, p := range flat.Parameters {
 		switch a, _ := upsert.Argument(p.Name); {
 		case a.In != connectors.InBody, p.Name == "id", p.Name == "referable":
+		case p.Type == lodestone.FieldList, p.Type == lodestone.FieldObject: // openUserUpsert takes those
 		default:
 			out.Parameters = append(out.Parameters, p)
 		}

@@ -16,6 +16,9 @@ var endpoints = []connectors.Endpoint{
 		Method:      "POST", Path: "/{tenant_alias}/account/{accountId}/user/{userId}/block", Effect: lodestone.EffectWrite,
 		Repeatable: true,
 		Quiet:      true,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path", Type: "string", Required: true, Description: "Account of the user."},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},
@@ -29,7 +32,10 @@ var endpoints = []connectors.Endpoint{
 		Description: "Upsert by id. Does not touch the account and cannot attribute a referral.",
 		Method:      "POST", Path: "/{tenant_alias}/user", Effect: lodestone.EffectWrite,
 		Repeatable: true,
-		Body:       "object",
+		Whose: []connectors.Whose{
+			{Path: "id", Kind: "user"},
+		},
+		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "body", Type: "string", Required: true},
 			{Name: "id", In: "body", Type: "string", Required: true},
@@ -51,6 +57,7 @@ var endpoints = []connectors.Endpoint{
 		Method:      "POST", Path: "/{tenant_alias}/subscription", Effect: lodestone.EffectWrite,
 		Repeatable: true,
 		Quiet:      true,
+		NoStep:     "it changes the webhooks of the account and is about no lead",
 		Body:       "object",
 		Arguments: []connectors.Argument{
 			{Name: "endpointUrl", In: "body", Type: "string", Required: true},
@@ -67,6 +74,7 @@ var endpoints = []connectors.Endpoint{
 		Method:  "DELETE", Path: "/{tenant_alias}/subscription/{endpointUrl}", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
 		Quiet:      true,
+		NoStep:     "it changes the webhooks of the account and is about no lead",
 		Arguments: []connectors.Argument{
 			{Name: "endpointUrl", In: "path", Type: "string", Required: true, Description: "The URL, percent-encoded. The vendor calls the variable url, which clashes with a package name in generated Go."},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},
@@ -156,6 +164,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Approve or deny referrals",
 		Description: "Classic programs only. One to a hundred actions a call. Approving can release rewards.",
 		Method:      "POST", Path: "/{tenant_alias}/referrals/moderate", Effect: lodestone.EffectPay,
+		Whose: []connectors.Whose{
+			{Path: "actions.referralId", Kind: "referral"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "actions", In: "body", Type: "array", Required: true},
@@ -169,6 +180,9 @@ var endpoints = []connectors.Endpoint{
 		Description: "Makes the user referred by the owner of the code. One SDK posts an empty object as body.",
 		Method:      "POST", Path: "/{tenant_alias}/open/code/{code}/account/{accountId}/user/{userId}", Effect: lodestone.EffectWrite,
 		Repeatable: true,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path", Type: "string", Required: true, Description: "Account of the user."},
 			{Name: "code", In: "path", Type: "string", Required: true},
@@ -182,6 +196,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Create a user and account",
 		Description: "The old documentation speaks of its use on an existing user too, so do not take a 201 as proof of a first creation.",
 		Method:      "POST", Path: "/{tenant_alias}/open/account/{accountId}/user/{userId}", Effect: lodestone.EffectWrite,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path+body", Type: "string", Required: true, Description: "Account of the user."},
@@ -211,6 +228,9 @@ var endpoints = []connectors.Endpoint{
 		Summary: "Delete a user",
 		Method:  "DELETE", Path: "/{tenant_alias}/open/account/{accountId}/user/{userId}", Effect: lodestone.EffectDestroy,
 		Repeatable: true,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path", Type: "string", Required: true, Description: "Account of the user."},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},
@@ -270,7 +290,10 @@ var endpoints = []connectors.Endpoint{
 		Description: "The way to create a referral that can be repeated: id and account are in the path, so a repeat meets the same record (this follows from its being an upsert; the vendor says atomic only of POST /user). Needs the API key or a write token.",
 		Method:      "PUT", Path: "/{tenant_alias}/open/account/{accountId}/user/{userId}", Effect: lodestone.EffectWrite,
 		Repeatable: true,
-		Body:       "object",
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
+		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path+body", Type: "string", Required: true, Description: "Account of the user."},
 			{Name: "id", In: "body", Type: "string", Required: true, Description: "Must equal the id in the path."},
@@ -310,7 +333,8 @@ var endpoints = []connectors.Endpoint{
 		Name: "testWebhook", Title: "",
 		Summary: "Send a test event",
 		Method:  "POST", Path: "/{tenant_alias}/subscription/{endpointUrl}/test", Effect: lodestone.EffectWrite,
-		Quiet: true,
+		Quiet:  true,
+		NoStep: "it changes the webhooks of the account and is about no lead",
 		Arguments: []connectors.Argument{
 			{Name: "endpointUrl", In: "path", Type: "string", Required: true, Description: "The URL, percent-encoded. The vendor calls the variable url, which clashes with a package name in generated Go."},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},
@@ -322,6 +346,9 @@ var endpoints = []connectors.Endpoint{
 		Summary:     "Track events of a user",
 		Description: "The only call with a documented idempotency key.",
 		Method:      "POST", Path: "/{tenant_alias}/open/account/{accountId}/user/{userId}/events", Effect: lodestone.EffectWrite,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Body: "object",
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path+body", Type: "string", Required: true, Description: "Account of the user."},
@@ -339,6 +366,9 @@ var endpoints = []connectors.Endpoint{
 		Repeatable: true,
 		HumanOnly:  true,
 		Quiet:      true,
+		Whose: []connectors.Whose{
+			{Path: "userId", Kind: "user"},
+		},
 		Arguments: []connectors.Argument{
 			{Name: "accountId", In: "path", Type: "string", Required: true, Description: "Account of the user."},
 			{Name: "tenant_alias", In: "path", Type: "string", Required: true, Description: "Tenant, for example test_abc123."},

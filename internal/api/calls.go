@@ -84,9 +84,14 @@ func (s *Server) call(r *http.Request) (any, error) {
 		c.Class = class
 		return s.audit(context.WithoutCancel(r.Context()), &q, &c, people)
 	}
-	stop, err := s.clear(r.Context(), a, e, people, &done.Verdicts)
+	stop, err := s.behind(r.Context(), a, e, q.Arguments, &people, &done.Verdicts)
 	if err != nil {
 		return nil, err
+	}
+	if !stop {
+		if stop, err = s.clear(r.Context(), a, e, people, &done.Verdicts); err != nil {
+			return nil, err
+		}
 	}
 	if !stop && e.Effect != lodestone.EffectRead {
 		if err := record(ClassIntended); err != nil {
@@ -128,6 +133,36 @@ const (
 	ByConsole = "console"
 )
 
+// behind adds the people for whom ids among the arguments stand, so that their opt-outs are looked at
+// like those of people named by address. Whom the provider cannot tell is said in a verdict; a question
+// that fails stops the call.
+func (s *Server) behind(ctx context.Context, a *connectors.Account, e *connectors.Endpoint, arguments map[string]any, people *[]lodestone.Email, v *[]lodestone.Verdict) (stop bool, err error) {
+	if !e.Contacts() || len(e.Whose) == 0 {
+		return false, nil
+	}
+	if stop, err := s.local(ctx, a, e, nil, new([]lodestone.Verdict)); stop || err != nil {
+		return false, err // it is stopped without asking anybody, and says why there
+	}
+	names, err := a.Whom(ctx, e.Name, arguments)
+	if err != nil {
+		return object(v, lodestone.CheckProvider, lodestone.ReasonCheckFailed, "%v", err), nil
+	}
+	for _, n := range names {
+		switch {
+		case n.Untold:
+			*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: n.Path + " stands for somebody, and the provider does not tell for whom: it could not be matched against opt-outs"})
+		case len(n.Emails) == 0:
+			*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: n.Path + " stands for nobody whom the provider knows"})
+		default:
+			*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: n.Path + " was looked up: the opt-outs of the person behind it are looked at"})
+		}
+		*people = append(*people, n.Emails...)
+	}
+	slices.Sort(*people)
+	*people = slices.Compact(*people)
+	return false, nil
+}
+
 // clear is the gate for calls that people and agents make: what is paused, the suppression list, and
 // the unsubscribe status at the provider, for every address that the call is about. It fails closed. An
 // operation that stops contact, such as an unsubscribe, is let pass.
@@ -145,7 +180,7 @@ func (s *Server) clear(ctx context.Context, a *connectors.Account, e *connectors
 		}
 		*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: sub.Kind + ": " + sub.Evidence})
 	}
-	if len(people) == 0 {
+	if len(people) == 0 && !slices.ContainsFunc(*v, func(x lodestone.Verdict) bool { return x.Check == lodestone.CheckProvider }) {
 		*v = append(*v, lodestone.Verdict{Check: lodestone.CheckProvider, OK: true, Evidence: "the call names nobody by address, so nobody's opt-out was looked at"})
 	}
 	return false, nil

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/connectors/referralrock"
 	"github.com/lodestonehq/lodestone/connectors/sandbox"
@@ -25,6 +26,7 @@ type callRig struct {
 	t       *testing.T
 	store   *boltstore.Store
 	client  *api.Client
+	box     *sandbox.Server
 	posts   atomic.Int64
 	onCheck func()
 }
@@ -33,6 +35,7 @@ func newCallRig(t *testing.T, dir string) *callRig {
 	t.Helper()
 	r := &callRig{t: t}
 	box := sandbox.New(sandbox.Options{})
+	r.box = box
 	t.Cleanup(box.Close)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPost {
@@ -172,5 +175,51 @@ func TestSecretsStayOutOfTheRecord(t *testing.T) {
 		if strings.Contains(all, hidden) {
 			t.Errorf("%q is on record: %s", hidden, all)
 		}
+	}
+}
+
+// A person named by an id alone is matched against opt-outs by the address behind it.
+func TestOptOutsOfPeopleNamedByAnID(t *testing.T) {
+	const tomas, owed = "2e7f7b52-6c0d-4c3e-9f3e-6f7a9c1d2e03", "9a4f0c1e-55aa-4b6b-8d0f-1f2e3d4c5b06"
+	r := newCallRig(t, t.TempDir())
+	qualify := func() (api.Called, error) {
+		return r.call("updateReferralStatus", map[string]any{"referralId": tomas, "status": "qualified"}, api.ByCommand)
+	}
+	evidence := func(done api.Called) (all string) {
+		for _, v := range done.Verdicts {
+			all += v.Evidence + "; "
+		}
+		return all
+	}
+	if done, err := qualify(); err != nil || done.Class != "ok" || !strings.Contains(evidence(done), "referralId was looked up") || !strings.Contains(evidence(done), "not on the suppression list") {
+		t.Errorf("call = %+v, %v; want it done after the person behind the id was cleared", done, err)
+	}
+	r.suppress("tomas.blei@example.com")
+	if done, err := qualify(); err != nil || done.Class != api.ClassBlocked || !strings.Contains(done.Detail, "suppressed") {
+		t.Errorf("call = %+v, %v; want it stopped by the opt-out of the person behind the id", done, err)
+	}
+	if n := r.posts.Load(); n != 1 {
+		t.Errorf("%d acts reached the provider, want 1", n)
+	}
+	if done, err := r.call("issueReward", map[string]any{"rewardId": owed}, api.ByCommand); err != nil || done.Class != "ok" || !strings.Contains(evidence(done), "rewardId stands for somebody, and the provider does not tell for whom") {
+		t.Errorf("call = %+v, %v; want a verdict that says that it could not be matched", done, err)
+	}
+	if _, all := r.records(); strings.Contains(all, "tomas.blei") {
+		t.Errorf("the record names the person: %s", all)
+	}
+}
+
+// When the question who stands behind an id fails, nothing is sent.
+func TestAFailedQuestionStopsTheCall(t *testing.T) {
+	r := newCallRig(t, t.TempDir())
+	if err := r.box.Fault(sandbox.Fault{Kind: sandbox.Fault500, Operation: "getReferral"}); err != nil {
+		t.Fatal(err)
+	}
+	done, err := r.call("updateReferralStatus", map[string]any{"referralId": "2e7f7b52-6c0d-4c3e-9f3e-6f7a9c1d2e03", "status": "qualified"}, api.ByCommand)
+	if err != nil || done.Class != api.ClassBlocked || done.Verdicts[len(done.Verdicts)-1].Reason != lodestone.ReasonCheckFailed {
+		t.Errorf("call = %+v, %v; want it stopped, because it could not be known", done, err)
+	}
+	if n := r.posts.Load(); n != 0 {
+		t.Errorf("%d acts reached the provider", n)
 	}
 }

@@ -23,6 +23,9 @@ import (
 //	x-repeatable: true              doing it again changes nothing more
 //	x-human-only: true              never from a rule or an agent
 //	x-quiet: true                   leads to no contact with the person it names
+//	x-no-step: text                 why a step may not name it
+//	x-whose: {path: kind}           arguments that stand for a person, and what they are an id of;
+//	                                "address" is the address itself
 //	x-required: [a]                 arguments that the provider asks for without saying so
 //	x-exactly-one: [a, b]           exactly one of these arguments must be given
 //	x-replaced-by: operationId      of a deprecated operation
@@ -62,6 +65,12 @@ func endpoint(path, method string, item *openapi3.PathItem, op *openapi3.Operati
 	}
 	e.HumanOnly, _ = op.Extensions["x-human-only"].(bool)
 	e.Quiet, _ = op.Extensions["x-quiet"].(bool)
+	e.NoStep = text(op.Extensions["x-no-step"])
+	if whose, ok := op.Extensions["x-whose"].(map[string]any); ok {
+		for _, path := range slices.Sorted(maps.Keys(whose)) {
+			e.Whose = append(e.Whose, connectors.Whose{Path: path, Kind: text(whose[path])})
+		}
+	}
 	if op.Deprecated {
 		e.Deprecated = "the provider calls it deprecated"
 		if by := text(op.Extensions["x-replaced-by"]); by != "" {
@@ -102,6 +111,12 @@ func endpoint(path, method string, item *openapi3.PathItem, op *openapi3.Operati
 			}
 			e.Arguments[i].Required = true
 			a.required = append(a.required, text(n))
+		}
+	}
+	for _, w := range e.Whose {
+		first, _, _ := strings.Cut(w.Path, ".")
+		if _, known := a.properties[first]; !known || w.Kind == "" {
+			return e, fmt.Errorf("x-whose names %s, which is no argument, or has no kind", w.Path)
 		}
 	}
 	e.Paging = paging(e)
@@ -346,6 +361,16 @@ func catalogueSource(spec, pkg string, list []connectors.Endpoint) ([]byte, erro
 		}
 		if e.Quiet {
 			fmt.Fprint(&b, "Quiet: true,\n")
+		}
+		if e.NoStep != "" {
+			fmt.Fprintf(&b, "NoStep: %q,\n", e.NoStep)
+		}
+		if len(e.Whose) > 0 {
+			fmt.Fprint(&b, "Whose: []connectors.Whose{\n")
+			for _, w := range e.Whose {
+				fmt.Fprintf(&b, "{Path: %q, Kind: %q},\n", w.Path, w.Kind)
+			}
+			fmt.Fprint(&b, "},\n")
 		}
 		if e.Deprecated != "" {
 			fmt.Fprintf(&b, "Deprecated: %q,\n", e.Deprecated)

@@ -6,9 +6,9 @@
 // With -catalogue it also writes the whole catalogue: an endpoint for each operation.
 //
 // Each argument is the operation's name, an equals sign and its operationId (both at once when they
-// are the same), then the fields to leave out, each with a minus sign. An operation must be flat: its
-// query, path and body hold texts, numbers and booleans only. `email` is never required, because it
-// is the lead's unless a rule says otherwise.
+// are the same), then the fields to leave out, each with a minus sign. Such an operation is the
+// connector's own way of doing it and must be flat: its query, path and body hold texts, numbers and
+// booleans only. `email` is never required, because it is the lead's unless a rule says otherwise.
 package main
 
 import (
@@ -112,15 +112,15 @@ func flatten(name, method string, op *openapi3.Operation, without []string) (lod
 		if err != nil {
 			return err
 		}
+		var values []string
 		if len(s.Enum) > 0 {
-			var values []string
 			for _, v := range s.Enum {
 				values = append(values, fmt.Sprint(v))
 			}
 			description = strings.TrimSpace(description + " One of " + strings.Join(values, ", ") + ".")
 		}
 		out.Parameters = append(out.Parameters, lodestone.Parameter{
-			Name: field, Type: t, Required: required && field != "email", Description: description,
+			Name: field, Type: t, Required: required && field != "email", Description: description, Values: values,
 		})
 		return nil
 	}
@@ -207,6 +207,9 @@ func source(spec, pkg string, ops []lodestone.Operation) ([]byte, error) {
 			}
 			if p.Description != "" {
 				fmt.Fprintf(&b, ", Description: %q", p.Description)
+			}
+			if len(p.Values) > 0 {
+				fmt.Fprintf(&b, ", Values: %#v", p.Values)
 			}
 			fmt.Fprint(&b, "},\n")
 		}
