@@ -116,6 +116,11 @@ type Config struct {
 	// accepts any text.
 	Forms []string
 	Bands []string
+
+	// What is known of them beyond their names, for deciding what can never be true: the fields of
+	// each form and whether they are required, and the scores of each band. Nil says nothing.
+	FormFields map[string]map[string]bool
+	BandRanges []BandRange
 }
 
 // Schema says which names exist and of which type they are; one per version of the rule files. It
@@ -125,7 +130,11 @@ type Schema struct {
 	spaces map[string][]string            // parts of a name that has parts, sorted
 	lists  map[string]map[string]struct{} // for `in`, by name of the list
 	fields []string                       // sorted
-	pool   sync.Pool                      // of *Evaluator
+
+	formFields map[string]map[string]bool // see Config
+	bands      []BandRange                // see Config
+
+	pool sync.Pool // of *Evaluator
 
 	mu    sync.Mutex                  // guards writing slots
 	slots atomic.Pointer[[]*variable] // the names that compiled programs use; only grows
@@ -137,6 +146,8 @@ func NewSchema(c Config) *Schema {
 		names:  make(map[string]*variable),
 		spaces: make(map[string][]string),
 		lists:  make(map[string]map[string]struct{}),
+
+		formFields: c.FormFields, bands: c.BandRanges,
 	}
 	s.slots.Store(&[]*variable{})
 	s.declare(c)
