@@ -20,7 +20,7 @@ import (
 func Compile(files []File, opts Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}}
+	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}, placed: make(map[*scoring.Program]source), bandPlaces: make(map[string]Pos)}
 	c.operations()
 	if c.parseAll() {
 		c.forms()
@@ -31,6 +31,7 @@ func Compile(files []File, opts Options) (*Set, error) {
 		c.sequences()
 		c.tests()
 		c.unusedLists()
+		c.lint()
 	}
 	errs, warnings := c.faults.sorted().split()
 	if len(errs) > 0 {
@@ -60,6 +61,15 @@ type compiler struct {
 	rulePlaces map[string]Pos
 	accounts   []string           // connectors that `do` may name, sorted
 	programs   []*scoring.Program // all of them, to see what is used
+	placed     map[*scoring.Program]source
+	bandPlaces map[string]Pos
+}
+
+// source is where an expression stands: in the value of a node, behind offset characters.
+type source struct {
+	doc    *document
+	node   *yaml.Node
+	offset int
 }
 
 // section is the value of one top-level key of one file.
@@ -182,17 +192,24 @@ func (c *compiler) schema() {
 		Lists:   c.listTexts,
 		Signals: lodestone.SignalKinds,
 		Forms:   []string{},
+
+		FormFields: make(map[string]map[string]bool),
 	}
 	for name, f := range c.fieldTypes {
 		cfg.Fields[name] = f.typ
 	}
-	for name := range c.set.Forms {
+	for name, f := range c.set.Forms {
 		cfg.Forms = append(cfg.Forms, name)
+		cfg.FormFields[name] = make(map[string]bool)
+		for field, decl := range f.Fields {
+			cfg.FormFields[name][field] = decl.Required || field == f.Email // without an address there is no submission
+		}
 	}
 	slices.Sort(cfg.Forms)
 	for _, b := range c.set.Bands { // none: nil, and each use of band is a fault by itself
 		cfg.Bands = append(cfg.Bands, b.Name)
 	}
+	cfg.BandRanges = bandRanges(c.set.Bands)
 	c.set.Schema = scoring.NewSchema(cfg)
 	for _, s := range c.sections["forms"] {
 		c.formZones(s)
@@ -206,7 +223,7 @@ func (c *compiler) expression(d *document, n *yaml.Node, kind scoring.Kind, earl
 
 // program compiles a part of a node's value that begins after offset characters. early programs
 // run before there is a score. It reports a fault where it stands in the file, and returns nil.
-func (c *compiler) program(d *document, n *yaml.Node, source string, offset int, kind scoring.Kind, early bool) *scoring.Program {
+func (c *compiler) program(d *document, n *yaml.Node, text string, offset int, kind scoring.Kind, early bool) *scoring.Program {
 	if len(c.faults) > maxFaults {
 		return nil
 	}
@@ -214,7 +231,7 @@ func (c *compiler) program(d *document, n *yaml.Node, source string, offset int,
 	if early {
 		compile = c.set.Schema.CompileScoring
 	}
-	p, err := compile(source, kind)
+	p, err := compile(text, kind)
 	if err != nil {
 		f, ok := err.(*scoring.Fault)
 		switch {
@@ -234,6 +251,7 @@ func (c *compiler) program(d *document, n *yaml.Node, source string, offset int,
 		}
 	}
 	c.programs = append(c.programs, p)
+	c.placed[p] = source{d, n, offset}
 	c.placeParts(d, n, p, offset)
 	return p
 }

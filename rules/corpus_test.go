@@ -6,18 +6,48 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lodestonehq/lodestone"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // Each file of testdata/broken is a rules directory of its own; its golden file holds all faults.
 func TestBroken(t *testing.T) {
-	names, err := filepath.Glob("testdata/broken/*.yaml")
+	golden(t, "testdata/broken/*.yaml", 77, func(t *testing.T, file File) error {
+		set, err := Compile([]File{file}, options())
+		if err == nil {
+			t.Fatalf("Compile = a set of version %s, want faults", set.Version)
+		}
+		return err
+	})
+}
+
+// Each file of testdata/suspicious can run and is probably not meant; its golden file holds all
+// warnings.
+func TestSuspicious(t *testing.T) {
+	golden(t, "testdata/suspicious/*.yaml", 18, func(t *testing.T, file File) error {
+		opts := options()
+		opts.Operations["referralrock.listMembers"] = lodestone.Operation{Name: "referralrock.listMembers", Effect: lodestone.EffectRead}
+		set, err := Compile([]File{file}, opts)
+		if err != nil {
+			t.Fatalf("Compile:\n%s", err)
+		}
+		if len(set.Warnings) == 0 {
+			t.Fatal("there are no warnings")
+		}
+		return set.Warnings
+	})
+}
+
+// golden compares what is said of each file with the golden file beside it.
+func golden(t *testing.T, pattern string, atLeast int, check func(*testing.T, File) error) {
+	names, err := filepath.Glob(pattern)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(names) < 45 {
-		t.Fatalf("%d broken files, want at least 45", len(names))
+	if len(names) < atLeast {
+		t.Fatalf("%d files are %s, want at least %d", len(names), pattern, atLeast)
 	}
 	for _, name := range names {
 		base := strings.TrimSuffix(filepath.Base(name), ".yaml")
@@ -26,12 +56,10 @@ func TestBroken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			set, err := Compile([]File{{Name: "rules.yaml", Data: data}}, options())
-			if err == nil {
-				t.Fatalf("Compile = a set of version %s, want faults", set.Version)
-			}
-			checkFaults(t, err, []File{{Name: "rules.yaml", Data: data}})
-			got := err.Error() + "\n"
+			file := File{Name: "rules.yaml", Data: data}
+			faults := check(t, file)
+			checkFaults(t, faults, []File{file})
+			got := faults.Error() + "\n"
 			golden := strings.TrimSuffix(name, ".yaml") + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {

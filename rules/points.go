@@ -77,6 +77,7 @@ func (c *compiler) readBands(d *document, e entry) {
 			// It is kept, so that expressions which name it are not reported as well.
 		}
 		c.set.Bands = append(c.set.Bands, Band{b.name, lowest})
+		c.bandPlaces[b.name] = pos(d, b.key)
 	}
 }
 

@@ -55,12 +55,13 @@ func Load(dir string, opts Options) (*Set, error) {
 // order of their names. Folders in it and names that begin with a dot are left out. It stops
 // reading beyond the limits, one byte late, so that [Compile] reports what is too large; *.yml
 // files are read for the same reason: Compile says that they would be overlooked. The error is one
-// of reading, never one of content.
+// of reading, never one of content. A directory that does not exist is [Faults], because it is to the
+// worker what an empty one is: the last good version goes on, and with none submissions wait.
 func ReadDir(dir string) ([]File, error) {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("rules: the directory %s does not exist; create it and put rule files (*.yaml) in it", dir)
+		return nil, Faults{{".", 1, 1, SeverityError, fmt.Sprintf("the directory %s does not exist; create it and put rule files (*.yaml) in it", dir)}}
 	case err != nil:
 		return nil, fmt.Errorf("rules: %w", err)
 	}

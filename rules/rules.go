@@ -58,6 +58,9 @@ type Options struct {
 
 	// Connectors are the account names known to the configuration; nil accepts those of Operations.
 	Connectors []string
+
+	// Configured are the accounts that have settings. Steps of others are warned of; nil says nothing.
+	Configured []string
 }
 
 // Pos is where a definition stands; lines and columns count from 1, in characters.

@@ -201,6 +201,7 @@ func (c *compiler) action(d *document, do, with *yaml.Node, s *Step) {
 		return
 	}
 	s.Do, s.Connector, s.Operation = do.Value, account, operation
+	c.lintAction(d, do, op, account)
 	c.arguments(d, do, with, op, s)
 }
 

@@ -336,13 +336,17 @@ func (s *Schema) where(name string, t Type, d domain) Region {
 func (s *Schema) domainOf(name string, t Type) domain {
 	d := anything(t)
 	lowered := test{id: "lower", want: true, ok: func(v any) bool { x, ok := v.(string); return !ok || strings.ToLower(x) == x }}
-	switch v := s.names[name]; {
+	v := s.names[name]
+	if v != nil { // fields hold what JSON can write, which is no NaN
+		d.mayNaN = false
+	}
+	switch {
 	case name == "score": // expressions that may ask for it are evaluated when it is there
-		d.integer, d.mayNaN, d.mayNil = true, false, false
+		d.integer, d.mayNil = true, false
 	case name == "band" && len(v.oneOf) > 0:
 		d.finite, d.mayNil = texts(v.oneOf), false
 	case name == "lead.submissions":
-		d.integer, d.mayNaN, d.lo = true, false, 0
+		d.integer, d.lo = true, 0
 	case name == "lead.email" || name == "lead.domain":
 		d.tests = []test{lowered}
 	case v != nil && v.oneOf != nil:
@@ -793,7 +797,7 @@ func (d *decider) test(n *ast.BinaryNode, negated, want bool) Region {
 			return d.opaqueTest(n, negated, want)
 		}
 		dom.tests = []test{{id: "in " + path, want: within, ok: func(v any) bool { s, _ := v.(string); _, ok := set[s]; return ok }}}
-		if within && len(set) <= maxCandidates {
+		if within && len(set) > 0 && len(set) <= maxCandidates { // an empty list is one that is still to be filled
 			dom.finite = []any{}
 			for w := range set {
 				dom.finite = append(dom.finite, w)

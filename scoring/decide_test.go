@@ -100,15 +100,15 @@ func TestNeverTrue(t *testing.T) {
 func TestDead(t *testing.T) {
 	s := NewSchema(decideConfig())
 	for source, want := range map[string]string{
-		`band == "hot" and band == "cold"`:                     `18 whole: band == "cold" can never be true together with band == "hot"; remove one of them, or write or between them if either is enough`,
+		`band == "hot" and band == "cold"`:                     `18 whole: band == "cold" can never be true together with band == "hot"; remove one of them, or put "or" between them where either is enough`,
 		`fields.seats >= 10 ? 5 : fields.seats >= 20 ? 10 : 0`: `25: fields.seats >= 20 is never reached: all of it is taken by fields.seats >= 10 before it; put the narrower condition first`,
-		`form == "webinar" and fields.company_size > 10`:       `22 whole: fields.company_size > 10 can never be true here: the form webinar has no fields.company_size, so it is nil; add the field to the form, or ask for another form`,
-		`fields.country != "DE" or fields.country != "AT"`:     `0: fields.country != "DE" or fields.country != "AT" is true for every value of fields.country; write and instead of or if none of these values is meant`,
+		`form == "webinar" and fields.company_size > 10`:       `22 whole: fields.company_size > 10 can never be true here: the form webinar has no field company_size, so fields.company_size is nil; add the field to the form, or ask for another form`,
+		`fields.country != "DE" or fields.country != "AT"`:     `0: fields.country != "DE" or fields.country != "AT" is true for every value of fields.country; put "and" instead of "or" where none of these values is meant`,
 		`signals.opened or lower(fields.country) == "DE"`:      `18: lower(fields.country) == "DE" can never be true: lower(…) gives small letters; write the text in small letters too`,
 		`lead.domain == "Gmail.com"`:                           `0 whole: lead.domain == "Gmail.com" can never be true: lead.domain is always in small letters; write the text in small letters too`,
 		`lead.email == nil`:                                    `0 whole: lead.email == nil can never be true: lead.email is always there; remove the comparison`,
-		`signals.opened and (band == "hot" or (fields.terms and matches(fields.title, "x") and not fields.terms))`: `86: not fields.terms can never be true together with fields.terms; remove one of them, or write or between them if either is enough`,
-		`fields.seats > 5 and fields.country == "DE" and not (fields.seats > 3 and fields.country in ["DE"])`:      `48 whole: not (fields.seats > 3 and fields.country in ["DE"]) can never be true together with what stands before it; remove it, or write or instead of and`,
+		`signals.opened and (band == "hot" or (fields.terms and matches(fields.title, "x") and not fields.terms))`: `86: not fields.terms can never be true together with fields.terms; remove one of them, or put "or" between them where either is enough`,
+		`fields.seats > 5 and fields.country == "DE" and not (fields.seats > 3 and fields.country in ["DE"])`:      `48 whole: not (fields.seats > 3 and fields.country in ["DE"]) can never be true together with what stands before it; remove it, or put "or" before it instead of "and" where either is enough`,
 		`false`:            ``,
 		`true`:             ``,
 		`fields.seats > 5`: ``,

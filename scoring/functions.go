@@ -39,6 +39,7 @@ var functions = map[string]function{
 	"len":   {usage: "len(text)", params: []base{unknown}, result: Type{base: number}, fn: length},
 	"lower": {usage: "lower(text)", params: []base{text}, result: Type{base: text}, fn: onText(strings.ToLower)},
 	"upper": {usage: "upper(text)", params: []base{text}, result: Type{base: text}, fn: onText(strings.ToUpper)},
+	"plain": {usage: "plain(text)", params: []base{text}, result: Type{base: text, optional: true}, fn: plainText},
 	"trim":  {usage: "trim(text)", params: []base{text}, result: Type{base: text}, fn: onText(strings.TrimSpace)},
 
 	"abs":   {usage: "abs(number)", params: []base{number}, strict: true, result: Type{base: number}, fn: onNumber(math.Abs)},

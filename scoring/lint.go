@@ -125,9 +125,9 @@ func (a *Analysis) Dead(given ...Given) []Finding {
 type how int
 
 const (
-	joined  how = iota // stands before it, joined with and
-	refused            // was not true, or this would not be asked
-	outside            // from around the expression
+	conjoined how = iota // stands before it, joined with and
+	refused              // was not true, or this would not be asked
+	outside              // from around the expression
 )
 
 type known struct {
@@ -170,7 +170,7 @@ func (w *walker) walk(n ast.Node, region Region) {
 				}
 				w.walk(part, region)
 				region = here
-				w.known = append(w.known, known{yes, quote(part), joined})
+				w.known = append(w.known, known{yes, quote(part), conjoined})
 			}
 			w.known = w.known[:before]
 			return
@@ -208,7 +208,7 @@ func (w *walker) walk(n ast.Node, region Region) {
 	case *ast.ConditionalNode:
 		yes, no := d.when(n.Cond, true), d.when(n.Cond, false)
 		w.walk(n.Cond, region)
-		w.with(n.Exp1, d.and(region, yes), known{yes, quote(n.Cond), joined})
+		w.with(n.Exp1, d.and(region, yes), known{yes, quote(n.Cond), conjoined})
 		w.with(n.Exp2, d.and(region, no), known{no, quote(n.Cond), refused})
 	case *ast.IdentifierNode, *ast.MemberNode, *ast.ChainNode:
 		if d.typ(n).base == boolean && d.and(region, d.when(n, true)).Empty() {
@@ -268,8 +268,8 @@ func (w *walker) why(n ast.Node) string {
 		if !d.and(k.region, yes).Empty() {
 			continue
 		}
-		if field, form := w.otherForm(n, k); field != "" {
-			return fmt.Sprintf("%s can never be true here: the form %s has no %s, so it is nil; add the field to the form, or ask for another form", part, form, field)
+		if says := w.becauseOfForm(n, k); says != "" {
+			return part + " can never be true here: " + says
 		}
 		switch k.how {
 		case refused:
@@ -277,33 +277,37 @@ func (w *walker) why(n ast.Node) string {
 		case outside:
 			return fmt.Sprintf("%s can never be true here, because %s", part, k.words)
 		}
-		return fmt.Sprintf("%s can never be true together with %s; remove one of them, or write or between them if either is enough", part, k.words)
+		return fmt.Sprintf("%s can never be true together with %s; remove one of them, or put \"or\" between them where either is enough", part, k.words)
 	}
-	return part + " can never be true together with what stands before it; remove it, or write or instead of and"
+	return part + " can never be true together with what stands before it; remove it, or put \"or\" before it instead of \"and\" where either is enough"
 }
 
-// otherForm finds out whether two conditions contradict each other only because a form has not the
-// field that one of them asks for.
-func (w *walker) otherForm(n ast.Node, k known) (field, form string) {
+// becauseOfForm explains a contradiction that there is only because a form has not the field that is
+// asked for, or always has it. It is empty when that is not why.
+func (w *walker) becauseOfForm(n ast.Node, k known) (says string) {
 	s := w.decider.schema
 	if len(s.formFields) == 0 || len(k.region.alts) != 1 {
-		return "", ""
+		return ""
 	}
 	f, ok := k.region.alts[0]["form"]
 	if !ok || len(f.finite) != 1 {
-		return "", ""
+		return ""
 	}
-	form, _ = f.finite[0].(string)
+	form, _ := f.finite[0].(string)
 	visit(n, func(n ast.Node) {
-		if name, ok := dotted(n); ok && field == "" {
-			if part, ok := strings.CutPrefix(name, "fields."); ok {
-				if _, declared := s.formFields[form][part]; !declared {
-					field = name
-				}
-			}
+		name, ok := dotted(n)
+		field, isField := strings.CutPrefix(name, "fields.")
+		if !ok || !isField || says != "" {
+			return
+		}
+		switch required, declared := s.formFields[form][field]; {
+		case !declared:
+			says = fmt.Sprintf("the form %s has no field %s, so %s is nil; add the field to the form, or ask for another form", form, field, name)
+		case required && !w.decider.and(k.region, w.decider.value(n)).Empty() && w.decider.and(k.region, w.decider.nothing(n)).Empty():
+			says = fmt.Sprintf("the form %s requires the field %s, so %s is always there; remove the comparison", form, field, name)
 		}
 	})
-	return field, form
+	return says
 }
 
 // alone says why a comparison is never true by itself.
@@ -363,9 +367,12 @@ func (w *walker) everything(n *ast.BinaryNode, region Region) {
 		return
 	}
 	message := quote(n) + " is true for every value of " + names[0]
-	if d.typ(n.Left).base == boolean && strings.Contains(message, "!=") {
-		message += "; write and instead of or if none of these values is meant"
-	} else {
+	switch {
+	case strings.Contains(message, "!=") || strings.Contains(message, "not "):
+		message += `; put "and" instead of "or" where none of these values is meant`
+	case !d.schema.names[names[0]].typ.optional:
+		message += "; write true if that is meant, else mend the comparison"
+	default:
 		message += "; write " + names[0] + " != nil if that is meant, else mend the comparison"
 	}
 	w.found = append(w.found, Finding{Offset: start(n), Message: message})

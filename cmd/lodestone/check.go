@@ -13,18 +13,23 @@ import (
 )
 
 func (c *cli) checkCmd() *cobra.Command {
-	return &cobra.Command{
+	var strict bool
+	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Check rule files; every fault at once, where it stands",
 		Long: `Check reads every rule file of a directory and prints all faults as file:line:column: message.
-Without DIR it checks the directory that the configuration names. Exit code 3 means faults.`,
-		Example: "  lodestone check rules\n  lodestone check --json rules | jq '.[].message'",
+Without DIR it checks the directory that the configuration names. Exit code 3 means faults.
+
+Warnings are about what can run and is probably not meant: a condition that can never be true, a
+sequence that nobody enters, a value that can be missing. With --strict they count like faults.`,
+		Example: "  lodestone check rules\n  lodestone check --strict rules\n  lodestone check --json rules | jq '.[].message'",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			dir, ops, err := c.rulesDir(a)
 			if err != nil {
 				return err
 			}
+			ops.Configured = c.configured()
 			set, err := rules.Load(dir, ops)
 			var faults rules.Faults
 			if err != nil && !errors.As(err, &faults) {
@@ -46,16 +51,22 @@ Without DIR it checks the directory that the configuration names. Exit code 3 me
 					fmt.Fprintln(c.err, f)
 				}
 			}
-			if set == nil {
+			if set == nil || strict && len(faults) > 0 {
 				return errFound
 			}
 			if !c.flags.json {
-				fmt.Fprintf(c.out, "%s is good: %s, %s, %s, %s; version %s\n", dir, count(len(set.Forms), "form"),
+				warned := ""
+				if len(faults) > 0 {
+					warned = " (" + count(len(faults), "warning") + ")"
+				}
+				fmt.Fprintf(c.out, "%s is good%s: %s, %s, %s, %s; version %s\n", dir, warned, count(len(set.Forms), "form"),
 					count(len(set.Rules), "scoring rule"), count(len(set.Bands), "band"), count(len(set.Sequences), "sequence"), set.Version)
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&strict, "strict", false, "warnings count like faults: exit code 3")
+	return cmd
 }
 
 // placed names the files of faults as seen from the working directory, where an editor or a terminal

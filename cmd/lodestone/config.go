@@ -109,6 +109,19 @@ func (s settings) rulesOptions() rules.Options {
 	return rules.Options{Operations: ops}
 }
 
+// configured are the accounts with settings; nil when no configuration is in reach that could hold
+// any, as on a machine that only checks rule files.
+func (c *cli) configured() []string {
+	if c.cfg == nil || c.cfg.File == "" && len(c.cfg.Connectors) == 0 {
+		return nil
+	}
+	names := []string{}
+	for _, a := range c.cfg.Connectors {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
 // rulesDir is the directory to read rule files from: the argument, else the configured one.
 func (c *cli) rulesDir(a []string) (string, rules.Options, error) {
 	cfg, err := c.load()
