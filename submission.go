@@ -29,6 +29,9 @@ type Form struct {
 	Asset  string           // address of what the form promises; empty when it promises nothing
 	Fields map[string]Field // by name
 	Email  string           // the field that holds the lead's address
+
+	Thanks  []string // addresses that a page without script may be sent to; the first unless it asks for another
+	Origins []string // pages whose scripts may post it; empty: those of the configuration
 }
 
 // Submission is one form submission that can be used: its envelope was read, its form is declared,

@@ -397,6 +397,9 @@ var (
 	fieldPattern = regexp.MustCompile(`(?i)^[a-z_][a-z0-9_]{0,63}$`)
 )
 
+// IsName reports whether s can be the name of a form, a rule, a list, a band, a sequence or a step.
+func IsName(s string) bool { return namePattern.MatchString(s) }
+
 // name checks the name of something that is defined.
 func (c *compiler) name(d *document, n *yaml.Node, what, name string) bool {
 	if namePattern.MatchString(name) {

@@ -15,9 +15,9 @@ import (
 
 var (
 	formKeys = keys{
-		known:   []string{"title", "asset", "fields", "zone"},
-		later:   []string{"map", "quarantine", "thanks"},
-		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset"},
+		known:   []string{"title", "asset", "thanks", "origins", "fields", "zone"},
+		later:   []string{"map", "quarantine"},
+		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset", "redirect": "thanks", "cors": "origins"},
 	}
 	fieldKeys = keys{
 		known:   []string{"type", "required"},
@@ -70,6 +70,10 @@ func (c *compiler) form(d *document, e entry) *Form {
 			if n, ok := c.scalar(d, k.value, "an address", "asset: https://example.com/guide.pdf"); ok {
 				f.Asset = c.asset(d, n)
 			}
+		case "thanks":
+			f.Thanks = c.thanks(d, k)
+		case "origins":
+			f.Origins = c.origins(d, k)
 		case "fields":
 			c.fields(d, k, f)
 		}
@@ -81,11 +85,58 @@ func (c *compiler) form(d *document, e entry) *Form {
 }
 
 func (c *compiler) asset(d *document, n *yaml.Node) string {
+	c.webAddress(d, n, "asset")
+	return n.Value
+}
+
+func (c *compiler) webAddress(d *document, n *yaml.Node, key string) {
 	u, err := url.Parse(n.Value)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		c.fault(d, n, "asset is a web address that begins with https://")
+		c.fault(d, n, "%s is a web address that begins with https://", key)
 	}
-	return n.Value
+}
+
+// thanks reads one address or a list of them.
+func (c *compiler) thanks(d *document, e entry) (list []string) {
+	for _, n := range c.textNodes(d, e, "thanks: https://example.com/thanks") {
+		if n, ok := c.scalar(d, n, "a web address", "thanks: https://example.com/thanks"); ok {
+			// The place of the asset's link is no address of its own.
+			plain := *n
+			plain.Value = strings.ReplaceAll(n.Value, AssetPlace, "x")
+			c.webAddress(d, &plain, "thanks")
+			list = append(list, n.Value)
+		}
+	}
+	return list
+}
+
+// AssetPlace is where the link to the asset goes in an address under `thanks`.
+const AssetPlace = "{asset}"
+
+// origins reads one origin or a list of them.
+func (c *compiler) origins(d *document, e entry) (list []string) {
+	for _, n := range c.textNodes(d, e, "origins: [https://example.com]") {
+		n, ok := c.scalar(d, n, "an origin", "origins: [https://example.com]")
+		if !ok {
+			continue
+		}
+		u, err := url.Parse(n.Value)
+		if n.Value != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != n.Value) {
+			c.fault(d, n, "an origin is a scheme and a host as in https://example.com, without a path, or * for any")
+			continue
+		}
+		list = append(list, strings.ToLower(n.Value))
+	}
+	return list
+}
+
+// textNodes is one text or a list with at least one.
+func (c *compiler) textNodes(d *document, e entry, example string) []*yaml.Node {
+	nodes := oneOrMore(e.value)
+	if len(nodes) == 0 {
+		c.fault(d, e.value, "%s is empty; leave it out, or write %s", e.name, example)
+	}
+	return nodes
 }
 
 // fields reads the fields of one form and finds the one that holds the address.

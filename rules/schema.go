@@ -88,12 +88,22 @@ func expression(description string, examples ...string) object {
 	return object{"type": []string{"string", "boolean", "number"}, "description": description, "examples": examples}
 }
 
+// someOf accepts one element or a list of them.
+func someOf(element object, examples ...string) object {
+	return object{
+		"oneOf":    []any{element, object{"type": "array", "minItems": 1, "items": element}},
+		"examples": examples,
+	}
+}
+
 func formSchema() object {
 	return described("One form. Its name is the last part of its subject, lodestone.forms.<form>, and of its address, POST /forms/<form>.", closed(object{
-		"title":  object{"type": []string{"string", "number", "boolean"}, "description": "What people read.", "examples": []string{"Pricing guide"}},
-		"asset":  object{"type": "string", "format": "uri", "pattern": "^https?://", "description": "The address of what the form promises. It is delivered on every honest request, whatever is decided about the lead.", "examples": []string{"https://example.com/pricing-guide.pdf"}},
-		"zone":   text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
-		"fields": object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
+		"title":   object{"type": []string{"string", "number", "boolean"}, "description": "What people read.", "examples": []string{"Pricing guide"}},
+		"asset":   object{"type": "string", "format": "uri", "pattern": "^https?://", "description": "The address of what the form promises. It is delivered on every honest request, whatever is decided about the lead.", "examples": []string{"https://example.com/pricing-guide.pdf"}},
+		"thanks":  described("Where a visitor's browser is sent after a form without script: one address, or several of which the hidden input context.thanks picks one. {asset} in it stands for the link to the asset. Without it a plain page says thanks.", someOf(object{"type": "string", "pattern": "^https?://"}, "https://example.com/thanks", "https://example.com/thanks?file={asset}")),
+		"origins": described("Pages whose scripts may post this form; without it those of http.origins in the configuration.", someOf(object{"type": "string", "pattern": `^(\*|https?://[^/]+)$`}, "https://example.com")),
+		"zone":    text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
+		"fields":  object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
 	}, "fields"))
 }
 

@@ -27,6 +27,9 @@ type (
 		Asset  string                    `json:"asset,omitempty"`
 		Fields map[string]canonicalField `json:"fields"`
 		Zone   string                    `json:"zone,omitempty"`
+
+		Thanks  []string `json:"thanks,omitempty"`
+		Origins []string `json:"origins,omitempty"`
 	}
 	canonicalField struct {
 		Type     lodestone.FieldType `json:"type"`
@@ -80,7 +83,7 @@ type (
 func (c *compiler) version() {
 	s := canonicalSet{Forms: make(map[string]canonicalForm), Lists: make(map[string][]string)}
 	for name, f := range c.set.Forms {
-		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone)}
+		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone), Thanks: f.Thanks, Origins: f.Origins}
 		for field, decl := range f.Fields {
 			form.Fields[field] = canonicalField{decl.Type, decl.Required}
 		}

@@ -25,6 +25,8 @@ import (
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/events"
+	"github.com/lodestonehq/lodestone/internal/gateway"
+	"github.com/lodestonehq/lodestone/internal/links"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
@@ -35,7 +37,9 @@ import (
 type Options struct {
 	Data       string         // data directory
 	Broker     broker.Options // Dir is set from Data when it is empty
-	HTTPListen string         // health, readiness, metrics; "none": nowhere
+	HTTPListen string         // forms, webhooks, health, readiness, metrics; "none": nowhere
+	Origins    []string       // pages whose scripts may post forms; "*": any
+	PublicURL  string         // where browsers reach HTTPListen; "": where their request went
 	// Rules reads the rule files as they stand.
 	Rules        func() ([]rules.File, error)
 	RulesOptions rules.Options
@@ -68,6 +72,8 @@ type Worker struct {
 	forms, signals *sequencer.Intake
 	scheduler      *scheduler.Scheduler
 	outbox         *events.Outbox
+	keys           *gateway.Keys // of forms; nil while the data directory is an unclaimed copy
+	links          *links.Sealer
 
 	socket, web net.Listener
 	closers     []func() error // last opened first
@@ -113,6 +119,13 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 		}
 		w.closers = append(w.closers, w.web.Close)
 	}
+	key, err := w.store.LinkKey()
+	if err != nil {
+		return nil, err
+	}
+	if w.links, err = links.New(key); err != nil {
+		return nil, err
+	}
 	if err := w.loadRules(ctx); err != nil {
 		return nil, err
 	}
@@ -124,6 +137,10 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 		return w, nil
 	}
 
+	if w.keys, err = gateway.OpenKeys(opts.Data); err != nil {
+		return nil, err
+	}
+	w.closers = append(w.closers, w.keys.Close)
 	b := opts.Broker
 	if b.Dir == "" {
 		b.Dir = filepath.Join(opts.Data, "jetstream")
@@ -255,7 +272,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	answers.Go(func() error { return serve(commands, w.socket, w.api().Handler(), 12*time.Second) })
 	if w.web != nil {
 		answers.Go(func() error {
-			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks()), 2*time.Second)
+			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks(), w.formsHandler()), 2*time.Second)
 		})
 	}
 

@@ -47,10 +47,12 @@ func (r *readiness) state() (reasons, warnings []Notice) {
 	return append(reasons, r.reasons()...), append(warnings, r.warnings()...)
 }
 
-// healthHandler serves liveness, readiness and metrics, and hands webhooks on.
-func healthHandler(ready *readiness, registry *prometheus.Registry, hooks http.Handler) http.Handler {
+// healthHandler serves liveness, readiness and metrics, and hands webhooks and forms on.
+func healthHandler(ready *readiness, registry *prometheus.Registry, hooks, forms http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(gateway.HooksPath, hooks)
+	mux.Handle(gateway.FormsPath, forms)
+	mux.Handle(gateway.AssetsPath, forms)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n"))

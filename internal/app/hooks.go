@@ -29,7 +29,7 @@ func HookKinds() map[string]connectors.Hook {
 func (w *Worker) hooks() http.Handler {
 	o := gateway.HookOptions{Registerer: w.metrics.registry, Log: w.log}
 	if w.broker != nil { // without one the data directory is an unclaimed copy
-		o.Publisher = signalPublisher{w.broker}
+		o.Publisher = syncedPublisher{w.broker}
 	}
 	kinds := HookKinds()
 	for name, a := range w.accounts {
@@ -40,13 +40,13 @@ func (w *Worker) hooks() http.Handler {
 	return gateway.Hooks(o)
 }
 
-// signalPublisher stores signals as long as what is stored is on disk.
-type signalPublisher struct{ broker *broker.Broker }
+// syncedPublisher stores messages as long as what is stored is on disk.
+type syncedPublisher struct{ broker *broker.Broker }
 
 var errBrokerAway = errors.New("the broker takes nothing at the moment")
 
 // PublishBatch implements [gateway.Publisher].
-func (p signalPublisher) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
+func (p syncedPublisher) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
 	if s := p.broker.Status(); !s.Ready() {
 		return fmt.Errorf("%w: %s", errBrokerAway, s.Detail)
 	}

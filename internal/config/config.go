@@ -64,8 +64,9 @@ type NATS struct {
 
 // HTTP says where the gateway, health, metrics and the console are.
 type HTTP struct {
-	Listen  string
-	Origins []string // pages whose scripts may post forms; "*": any
+	Listen    string
+	Origins   []string // pages whose scripts may post forms; "*": any
+	PublicURL string   // where browsers reach Listen; empty: where their request went
 }
 
 // Log says what is logged and how.

@@ -1,4 +1,8 @@
-// Package gateway takes in what arrives over HTTP from outside: webhooks of providers, under /hooks/.
+// Package gateway takes in what arrives over HTTP from outside: forms, under /forms/, and webhooks of
+// providers, under /hooks/.
+//
+// A form is answered with 202 only when it is on disk in LODESTONE_FORMS; see [Forms]. What follows is
+// about webhooks.
 //
 //	POST /hooks/{account}                    a provider whose bodies name their event
 //	POST /hooks/{account}/{event}            one whose bodies do not
@@ -165,6 +169,44 @@ type refusal struct {
 	wait   time.Duration // when to try again; 0: not said
 	allow  string        // the header Allow; "": none
 	hangUp bool          // the connection is of no more use
+	reason string        // a form's: why it cannot be used, a word of the closed set
+	errors []fieldFault  // a form's: what is wrong with its fields
+}
+
+// head sets what an answer says beside its body.
+func (r *refusal) head(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	if r.allow != "" {
+		h.Set("Allow", r.allow)
+	}
+	if r.wait > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(r.wait.Seconds())))
+	}
+	if r.hangUp {
+		h.Set("Connection", "close")
+	}
+}
+
+// write answers with problem details (RFC 9457).
+func (r *refusal) write(w http.ResponseWriter) {
+	r.head(w.Header())
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(r.status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Type   string       `json:"type"`
+		Title  string       `json:"title"`
+		Status int          `json:"status"`
+		Detail string       `json:"detail"`
+		Reason string       `json:"reason,omitempty"`
+		Errors []fieldFault `json:"errors,omitempty"`
+	}{"about:blank", http.StatusText(r.status), r.status, r.detail, r.reason, r.errors}) // the sender is gone; there is nobody to tell
+}
+
+// fieldFault is an objection to one field of a form, for a page to show beside it.
+type fieldFault struct {
+	Field  string `json:"field"`
+	Reason string `json:"reason"`
+	Detail string `json:"detail"`
 }
 
 func (r *refusal) Error() string { return r.result + ": " + r.detail }
@@ -205,25 +247,7 @@ func (h *hooks) refuse(w http.ResponseWriter, account string, no *refusal) {
 	// Anyone may set these off, so the log names them only where it is asked for everything; the
 	// metric counts them.
 	h.log.Debug("webhook refused", "connector", account, "result", no.result, "detail", no.detail)
-	header := w.Header()
-	header.Set("Content-Type", "application/problem+json")
-	header.Set("Cache-Control", "no-store")
-	if no.allow != "" {
-		header.Set("Allow", no.allow)
-	}
-	if no.wait > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(no.wait.Seconds())))
-	}
-	if no.hangUp {
-		header.Set("Connection", "close")
-	}
-	w.WriteHeader(no.status)
-	_ = json.NewEncoder(w).Encode(struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(no.status), no.status, no.detail}) // as above
+	no.write(w)
 }
 
 // take brings one webhook from its address to the stream. The error is a [*refusal].
@@ -243,7 +267,7 @@ func (h *hooks) take(w http.ResponseWriter, r *http.Request, a *hookAccount, res
 	if no := a.admit(r); no != nil {
 		return "", no
 	}
-	if req.Body, no = h.body(w, r); no != nil {
+	if req.Body, no = readBody(w, r, MaxHook, h.bodyTimeout); no != nil {
 		return "", no
 	}
 	req.Header = r.Header
@@ -296,7 +320,7 @@ func (a *hookAccount) admit(r *http.Request) *refusal {
 		return refuse(http.StatusForbidden, resultUnverifiable, "webhooks of this account are not set up: nothing is configured that could prove who sent them")
 	}
 	if r.ContentLength > MaxHook {
-		return tooLarge()
+		return tooLarge(MaxHook)
 	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
@@ -308,24 +332,24 @@ func (a *hookAccount) admit(r *http.Request) *refusal {
 	return nil
 }
 
-func tooLarge() *refusal {
-	no := refuse(http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("a body may have %d bytes", MaxHook))
+func tooLarge(most int) *refusal {
+	no := refuse(http.StatusRequestEntityTooLarge, resultTooLarge, fmt.Sprintf("a body may have %d bytes", most))
 	no.hangUp = true
 	return no
 }
 
-// body reads a body within a bound of time and of size.
-func (h *hooks) body(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+// readBody reads a body within a bound of time and of size.
+func readBody(w http.ResponseWriter, r *http.Request, most int, timeout time.Duration) ([]byte, *refusal) {
 	// The server lifts the deadline when the body ends. A writer that knows no deadlines is not a
 	// network connection, and does not keep us waiting.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxHook))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
 	var long *http.MaxBytesError
 	switch {
 	case err == nil:
 		return body, nil
 	case errors.As(err, &long):
-		return nil, tooLarge()
+		return nil, tooLarge(most)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		no := refuse(http.StatusRequestTimeout, resultTimeout, "the body took too long")
 		no.hangUp = true

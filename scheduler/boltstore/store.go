@@ -15,7 +15,7 @@
 //	attention    kind ‖ id ‖ stream sequence  → item, rejected submissions whole
 //	rollups      day ‖ sequence ‖ step ‖ what → count; day 0 holds the totals
 //	rules        version                      → the rule files of that version
-//	meta         format, instance, identity of the file, watermarks, switches
+//	meta         format, instance, identity of the file, key of links, watermarks, switches
 //
 // due and intents are indexes over the leads: every commit derives them from the lead's old and new
 // state, so they cannot disagree with it, and [Store.Check] proves that they do not.
@@ -25,6 +25,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -63,6 +64,7 @@ var (
 	kFormat   = []byte("format")
 	kInstance = []byte("instance")
 	kIdentity = []byte("identity")
+	kLinkKey  = []byte("link_key")
 )
 
 // Errors of [Open].
@@ -253,6 +255,23 @@ func (s *Store) Claim(context.Context) error {
 
 // Instance is the id that the store was given when it was made.
 func (s *Store) Instance() string { return s.instance }
+
+// LinkKey is the random key of 32 bytes that links are sealed with, made at the first call. It stands
+// in the store, so that a backup that is restored still opens the links that were handed out.
+func (s *Store) LinkKey() (key []byte, err error) {
+	err = s.update(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bMeta)
+		if key = bytes.Clone(meta.Get(kLinkKey)); len(key) == 32 {
+			return nil
+		}
+		key = make([]byte, 32)
+		if _, err := rand.Read(key); err != nil {
+			return err
+		}
+		return meta.Put(kLinkKey, key)
+	})
+	return key, err
+}
 
 // Path is the path of the store file.
 func (s *Store) Path() string { return s.path }

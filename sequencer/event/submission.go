@@ -37,16 +37,19 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms and submit it again"}
 		return lodestone.Submission{}, f.reject(name, e.id, guessEmail(p.fields))
 	}
-	email, fields, f := d.fields(p.fields, declared)
-	if f != nil {
+	email, fields, faults := d.fields(p.fields, declared)
+	if len(faults) > 0 {
+		f := faults[0].fault
 		return lodestone.Submission{}, f.reject(name, e.id, email)
 	}
+	context := d.context(p.context, e.at)
+	observed(&context, m.Header)
 	return lodestone.Submission{
 		ID:       e.id,
 		Form:     name,
 		Email:    email,
 		Fields:   fields,
-		Context:  d.context(p.context, e.at),
+		Context:  context,
 		Backfill: p.backfill,
 		At:       e.at,
 		Received: m.Time.UTC(),
@@ -94,12 +97,45 @@ func (d *decoder) split(e envelope) (payload, *fault) {
 	return p, nil
 }
 
+// FieldFault is an objection to one field of a submission.
+type FieldFault struct {
+	Field  string // as the form declares it
+	Reason lodestone.Reason
+	Detail string // what was found and what would help, in words without personal data
+}
+
+// FieldFaults returns everything that keeps a message from being used which lies in its fields: the
+// address first, then the others by name, so that the first is why [DecodeSubmission] rejects it. It
+// is empty when the message can be used, and when it is rejected for something else.
+func FieldFaults(m Message, form *lodestone.Form) (list []FieldFault) {
+	e, f := open(m, func(t string) bool { return t == TypeSubmission })
+	if f != nil {
+		return nil
+	}
+	var d decoder
+	p, f := d.split(e)
+	if f != nil {
+		return nil
+	}
+	_, _, faults := d.fields(p.fields, form)
+	for _, f := range faults {
+		list = append(list, FieldFault{f.field, f.reason, f.detail})
+	}
+	return list
+}
+
+type fieldFault struct {
+	*fault
+	field string
+}
+
 // fields takes what the form declares. The address comes first, then the others by name. On a fault
 // the address is returned as far as it could be read.
-func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Email, map[string]any, *fault) {
+func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Email, map[string]any, []fieldFault) {
+	var faults []fieldFault
 	email, f := address(in[form.Email], "the field "+form.Email)
 	if f != nil {
-		return "", nil, f
+		faults = append(faults, fieldFault{f, form.Email})
 	}
 	out := make(map[string]any, len(form.Fields))
 	out[form.Email] = string(email)
@@ -111,14 +147,17 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 		v, wrong := take(in[name], declared.Type)
 		switch {
 		case wrong != "" && declared.Required:
-			return email, nil, &fault{lodestone.ReasonBadField, "the required field " + name + " " + wrong}
+			faults = append(faults, fieldFault{&fault{lodestone.ReasonBadField, "the required field " + name + " " + wrong}, name})
 		case wrong != "":
 			d.note("the field %s was left out: it %s", name, wrong)
 		case v != nil:
 			out[name] = v
 		case declared.Required:
-			return email, nil, &fault{lodestone.ReasonMissingField, "the required field " + name + " is absent or blank"}
+			faults = append(faults, fieldFault{&fault{lodestone.ReasonMissingField, "the required field " + name + " is absent or blank"}, name})
 		}
+	}
+	if len(faults) > 0 {
+		return email, nil, faults
 	}
 	d.leftOut("the form does not declare", in, func(name string) bool {
 		_, ok := form.Fields[name]

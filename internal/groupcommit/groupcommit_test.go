@@ -1,0 +1,61 @@
+package groupcommit_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lodestonehq/lodestone/internal/groupcommit"
+)
+
+func TestQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		seen := map[int]int{}
+		q := groupcommit.New(100, func(batch []*int) { // never two at a time, so no lock
+			time.Sleep(time.Second)
+			sizes = append(sizes, len(batch))
+			for _, n := range batch {
+				seen[*n]++
+				*n = -*n
+			}
+		})
+		var all sync.WaitGroup
+		for i := 1; i <= 251; i++ {
+			all.Go(func() {
+				n := i
+				if err := q.Do(t.Context(), &n); err != nil || n != -i {
+					t.Errorf("Do(%d) = %v and left %d, want nil and %d", i, err, n, -i)
+				}
+			})
+			if i == 1 {
+				synctest.Wait() // the first is under way alone; the others gather behind it
+			}
+		}
+		all.Wait()
+		if got := len(seen); got != 251 {
+			t.Errorf("%d items were worked on, want 251", got)
+		}
+		if want := []int{1, 100, 100, 50}; len(sizes) != 4 || sizes[0] != want[0] || sizes[1] != want[1] || sizes[3] != want[3] {
+			t.Errorf("batches of %v, want %v", sizes, want)
+		}
+	})
+}
+
+func TestQueueCallerGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		worked := 0
+		q := groupcommit.New(10, func(batch []int) { time.Sleep(time.Minute); worked += len(batch) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Do(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Do = %v, want the deadline", err)
+		}
+		if err := q.Do(t.Context(), 2); err != nil || worked != 2 {
+			t.Errorf("the next Do = %v with %d items worked on, want nil and 2", err, worked)
+		}
+	})
+}
