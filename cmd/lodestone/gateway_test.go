@@ -139,7 +139,7 @@ func TestKilledAfterEachAnswer(t *testing.T) {
 		var x api.Explanation
 		for { // intake may still be reading
 			var err error
-			if x, err = client.Lead(ctx, leadAddress(i)); err == nil {
+			if x, err = client.Lead(ctx, leadAddress(i), 100); err == nil {
 				break
 			}
 			select {
