@@ -77,6 +77,7 @@ var functionNames = slices.Sorted(func(yield func(string) bool) {
 		}
 	}
 	yield("matches")
+	yield(defaultFunction)
 })
 
 // refusedFunctions are those of expr that authors might try, with what to do instead.
@@ -104,6 +105,9 @@ func (c *checker) function(n ast.Node, name string, args []ast.Node) (ast.Node, 
 		test := &ast.BinaryNode{Operator: "matches", Left: args[0], Right: args[1]}
 		test.SetLocation(n.Location())
 		return c.test(test, false)
+	}
+	if name == defaultFunction {
+		return c.fallback(n, args)
 	}
 	if result, ok := loops[name]; ok {
 		return c.goOver(n, name, result, args)

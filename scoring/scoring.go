@@ -30,7 +30,7 @@
 //	score band previous_band   once scored
 //	now                     the time of the event
 //
-// and can call len lower upper trim plain abs floor ceil round min max int float string domain
+// and can call len lower upper trim plain default abs floor ceil round min max int float string domain
 // zone_of_country days_since matches, date("2026-03-31") and duration("48h") of fixed texts, and
 // one of any all none one count filter map, in which # is the element. Texts are joined with + and
 // told apart with contains, startsWith, endsWith and matches; in looks into a list.
