@@ -42,6 +42,9 @@ func newMask(secrets map[string]Secret) mask {
 	}
 	for _, a := range secrets {
 		add(a.Reveal())
+		if len(a) >= minSecret { // as a user without a password, or a password without a user
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte(a.Reveal()+":")), base64.StdEncoding.EncodeToString([]byte(":"+a.Reveal())))
+		}
 		for _, b := range secrets {
 			if len(a)+len(b) < minSecret {
 				continue

@@ -81,6 +81,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/leads/{email}", answer(s.lead))
 	mux.HandleFunc("GET /api/v1/leads/{email}/record", s.record)
+	mux.HandleFunc("GET /api/v1/leads/{email}/render", answer(s.render))
 	mux.HandleFunc("GET /api/v1/queue", answer(s.queue))
 	mux.HandleFunc("GET /api/v1/attention", answer(s.attention))
 	mux.HandleFunc("GET /api/v1/suppressions", answer(s.suppressions))
