@@ -65,7 +65,7 @@ func (d *decider) flow(n ast.Node, region Region, out *[]string) {
 		}
 	}
 	switch name, args := called(n); name {
-	case "lower", "upper", "trim", "string":
+	case "lower", "upper", "trim", "string", defaultFunction:
 		for _, a := range args {
 			d.flow(a, region, out)
 		}
