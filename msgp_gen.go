@@ -695,8 +695,8 @@ func (z Consent) Msgsize() (s int) {
 func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(7)
-	var zb0001Mask uint8 /* 7 bits */
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
 	if z.Page == "" {
 		zb0001Len--
@@ -716,11 +716,11 @@ func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 	}
 	if z.ReferralCode == "" {
 		zb0001Len--
-		zb0001Mask |= 0x20
+		zb0001Mask |= 0x40
 	}
 	if z.Consent == nil {
 		zb0001Len--
-		zb0001Mask |= 0x40
+		zb0001Mask |= 0x80
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -754,12 +754,19 @@ func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 			err = msgp.WrapError(err, "UTM")
 			return
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		// string "uf"
+		o = append(o, 0xa2, 0x75, 0x66)
+		o, err = z.UTMFirst.MarshalMsg(o)
+		if err != nil {
+			err = msgp.WrapError(err, "UTMFirst")
+			return
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendString(o, z.ReferralCode)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "c"
 			o = append(o, 0xa1, 0x63)
 			if z.Consent == nil {
@@ -850,6 +857,12 @@ func (z *Context) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "UTM")
 				return
 			}
+		case "uf":
+			bts, err = z.UTMFirst.UnmarshalMsg(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "UTMFirst")
+				return
+			}
 		case "r":
 			z.ReferralCode, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
@@ -922,7 +935,7 @@ func (z *Context) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Context) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.Page) + 2 + msgp.StringPrefixSize + len(z.IP) + 2 + msgp.StringPrefixSize + len(z.UserAgent) + 2 + msgp.StringPrefixSize + len(z.Timezone) + 2 + z.UTM.Msgsize() + 2 + msgp.StringPrefixSize + len(z.ReferralCode) + 2
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.Page) + 2 + msgp.StringPrefixSize + len(z.IP) + 2 + msgp.StringPrefixSize + len(z.UserAgent) + 2 + msgp.StringPrefixSize + len(z.Timezone) + 2 + z.UTM.Msgsize() + 3 + z.UTMFirst.Msgsize() + 2 + msgp.StringPrefixSize + len(z.ReferralCode) + 2
 	if z.Consent == nil {
 		s += msgp.NilSize
 	} else {

@@ -56,6 +56,7 @@ type Context struct {
 	UserAgent    string   `json:"user_agent,omitempty" msg:"a,omitempty"`
 	Timezone     string   `json:"timezone,omitempty" msg:"z,omitempty"`
 	UTM          UTM      `json:"utm,omitzero" msg:"u,omitempty"`
+	UTMFirst     UTM      `json:"utm_first,omitzero" msg:"uf,omitempty"` // of the first visit that had any
 	ReferralCode string   `json:"referral_code,omitempty" msg:"r,omitempty"`
 	Consent      *Consent `json:"consent,omitempty" msg:"c,omitempty"`
 }

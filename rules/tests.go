@@ -129,7 +129,7 @@ var (
 		known:   []string{"form", "fields", "context", "backfill", "at"},
 		meaning: map[string]string{"data": "fields", "time": "at", "when": "at", "ctx": "context"},
 	}
-	contextKeys = keys{known: []string{"page", "ip", "user_agent", "timezone", "utm", "referral_code", "consent"},
+	contextKeys = keys{known: []string{"page", "ip", "user_agent", "timezone", "utm", "utm_first", "referral_code", "consent"},
 		meaning: map[string]string{"zone": "timezone", "code": "referral_code", "url": "page"}}
 	utmKeys     = keys{known: []string{"source", "medium", "campaign", "term", "content"}}
 	consentKeys = keys{known: []string{"marketing", "text", "at"}}
@@ -399,7 +399,7 @@ func (c *compiler) testContext(d *document, n *yaml.Node, k *clock) map[string]a
 	entries, _ := c.mapping(d, n, contextKeys)
 	for _, p := range entries {
 		switch p.name {
-		case "utm":
+		case "utm", "utm_first":
 			utm := make(map[string]any)
 			inner, _ := c.mapping(d, p.value, utmKeys)
 			for _, q := range inner {
@@ -407,7 +407,7 @@ func (c *compiler) testContext(d *document, n *yaml.Node, k *clock) map[string]a
 					utm[q.name] = s.Value
 				}
 			}
-			out["utm"] = utm
+			out[p.name] = utm
 		case "consent":
 			consent := make(map[string]any)
 			inner, given := c.mapping(d, p.value, consentKeys)

@@ -54,6 +54,10 @@ func submitSchema() object {
 				"source": anyScalar("utm_source", "newsletter"), "medium": anyScalar("utm_medium", "email"), "campaign": anyScalar("utm_campaign", "spring"),
 				"term": anyScalar("utm_term", "guide"), "content": anyScalar("utm_content", "footer"),
 			})),
+			"utm_first": described("Those of the first visit that had any.", closed(object{
+				"source": anyScalar("utm_source", "newsletter"), "medium": anyScalar("utm_medium", "email"), "campaign": anyScalar("utm_campaign", "spring"),
+				"term": anyScalar("utm_term", "guide"), "content": anyScalar("utm_content", "footer"),
+			})),
 			"consent": described("What the person agreed to.", closed(object{
 				"marketing": object{"type": "boolean", "description": "Whether they agreed to hear from you."},
 				"text":      anyScalar("The words that were shown.", "Yes, send me news"),

@@ -83,15 +83,17 @@ func (s *Schema) declare(c Config) {
 		"context.timezone":      func(c *lodestone.Context) string { return c.Timezone },
 		"context.referral_code": func(c *lodestone.Context) string { return c.ReferralCode },
 	}
-	for part, load := range map[string]func(*lodestone.Context) string{
-		"source":   func(c *lodestone.Context) string { return c.UTM.Source },
-		"medium":   func(c *lodestone.Context) string { return c.UTM.Medium },
-		"campaign": func(c *lodestone.Context) string { return c.UTM.Campaign },
-		"term":     func(c *lodestone.Context) string { return c.UTM.Term },
-		"content":  func(c *lodestone.Context) string { return c.UTM.Content },
+	for part, load := range map[string]func(*lodestone.UTM) string{
+		"source":   func(u *lodestone.UTM) string { return u.Source },
+		"medium":   func(u *lodestone.UTM) string { return u.Medium },
+		"campaign": func(u *lodestone.UTM) string { return u.Campaign },
+		"term":     func(u *lodestone.UTM) string { return u.Term },
+		"content":  func(u *lodestone.UTM) string { return u.Content },
 	} {
-		texts["utm."+part] = load
-		texts["context.utm."+part] = load
+		last := func(c *lodestone.Context) string { return load(&c.UTM) }
+		texts["utm."+part] = last
+		texts["context.utm."+part] = last
+		texts["context.utm_first."+part] = func(c *lodestone.Context) string { return load(&c.UTMFirst) }
 	}
 	for name, load := range texts {
 		add(name, text, true, func(f *Facts) any { return orNil(load(f.context())) })
@@ -107,7 +109,7 @@ func (s *Schema) declare(c Config) {
 	add("context.consent.marketing", boolean, true, consent(func(c *lodestone.Consent) any { return c.Marketing }))
 	add("context.consent.text", text, true, consent(func(c *lodestone.Consent) any { return orNil(c.Text) }))
 	add("context.consent.at", moment, true, consent(func(c *lodestone.Consent) any { return timeOrNil(c.At) }))
-	s.spaces["context"] = append(s.spaces["context"], "utm", "consent")
+	s.spaces["context"] = append(s.spaces["context"], "utm", "utm_first", "consent")
 
 	for _, kind := range c.Signals {
 		k := string(kind)

@@ -24,7 +24,8 @@
 //	lead.profile.NAME       what is known from all submissions
 //	context.PART            page ip user_agent timezone referral_code
 //	context.consent.PART    marketing text at
-//	utm.PART                source medium campaign term content, also as context.utm.PART
+//	utm.PART                source medium campaign term content, also as context.utm.PART;
+//	                        context.utm_first.PART is that of the first visit that had any
 //	lists.NAME              the texts of a list
 //	signals.KIND            whether one came back; signals_at.KIND is the latest time
 //	score band previous_band   once scored

@@ -401,13 +401,24 @@ func usable(m event.Message, form *rules.Form) (id string, no *refusal) {
 	case lodestone.ReasonNoEmail, lodestone.ReasonBadEmail, lodestone.ReasonMissingField, lodestone.ReasonBadField:
 		no = refuse(http.StatusUnprocessableEntity, resultUnusable, rejected.Detail)
 		for _, fault := range event.FieldFaults(m, &form.Form) {
-			no.errors = append(no.errors, fieldFault{fault.Field, string(fault.Reason), fault.Detail})
+			no.errors = append(no.errors, fieldFault{fault.Field, string(fault.Reason), fault.Detail, visitors(fault.Reason)})
 		}
 	default:
 		no = badBody(rejected.Detail)
 	}
 	no.reason = string(rejected.Reason)
 	return "", no
+}
+
+// visitors says to a visitor what is wrong with a field.
+func visitors(reason lodestone.Reason) string {
+	switch reason {
+	case lodestone.ReasonNoEmail, lodestone.ReasonMissingField:
+		return "Please fill this in."
+	case lodestone.ReasonBadEmail:
+		return "This is not an email address we can write to."
+	}
+	return "This cannot be used as it is."
 }
 
 // answer says that a submission is on disk.
@@ -437,7 +448,7 @@ func (f *forms) answer(w http.ResponseWriter, r *http.Request, form *rules.Form,
 	if form != nil {
 		title = form.Title
 	}
-	writePage(w, http.StatusAccepted, page{Title: "Thank you", Heading: title, Text: "Thank you. We have received your request.", Link: asset, LinkText: "Open what you asked for"})
+	writePage(w, http.StatusAccepted, page{Title: "Thank you", Heading: title, Text: "We have received your request.", Link: asset, LinkText: "Open what you asked for"})
 }
 
 // thanks is where a page without script is sent: the address that it asks for if the form has it, else

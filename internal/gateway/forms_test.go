@@ -52,8 +52,9 @@ forms:
 // formSite is the gateway's forms on a real broker.
 type formSite struct {
 	*site
-	dir  string
-	keys *gateway.Keys
+	dir     string
+	keys    *gateway.Keys
+	handler http.Handler
 }
 
 func newFormSite(t *testing.T, change ...func(*gateway.FormOptions)) *formSite {
@@ -103,6 +104,8 @@ func (s *formSite) serve(change ...func(*gateway.FormOptions)) {
 	mux := http.NewServeMux()
 	mux.Handle(gateway.FormsPath, forms)
 	mux.Handle(gateway.AssetsPath, forms)
+	mux.Handle(gateway.ScriptPath, gateway.Script())
+	s.handler = mux
 	server := httptest.NewServer(mux)
 	s.t.Cleanup(server.Close)
 	s.url = server.URL
@@ -317,7 +320,7 @@ func TestFormRefused(t *testing.T) {
 			var p struct {
 				Type, Title, Detail, Reason string
 				Status                      int
-				Errors                      []struct{ Field, Reason, Detail string }
+				Errors                      []struct{ Field, Reason, Detail, Message string }
 			}
 			if err := json.Unmarshal([]byte(a.body), &p); err != nil || a.header.Get("Content-Type") != "application/problem+json" {
 				t.Fatalf("%d %q %s is no problem: %v", a.status, a.header.Get("Content-Type"), a.body, err)
@@ -328,7 +331,7 @@ func TestFormRefused(t *testing.T) {
 			var fields []string
 			for _, e := range p.Errors {
 				fields = append(fields, e.Field)
-				if e.Reason == "" || e.Detail == "" {
+				if e.Reason == "" || e.Detail == "" || e.Message == "" {
 					t.Errorf("the fault %+v does not say what is wrong", e)
 				}
 			}
@@ -560,6 +563,26 @@ func TestAssetLink(t *testing.T) {
 	}
 	if a := s.send(http.MethodPost, "/assets/x", nil); a.status != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d, want 405", a.status)
+	}
+}
+
+func TestScript(t *testing.T) {
+	s := newFormSite(t)
+	a := s.send(http.MethodGet, "/lodestone.js", nil)
+	if a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/javascript") || !strings.Contains(a.body, "data-lodestone") {
+		t.Errorf("the script is %d %v", a.status, a.header)
+	}
+	if again := s.send(http.MethodGet, "/lodestone.js", nil, "Accept-Encoding", "identity", "If-None-Match", a.header.Get("ETag")); again.status != http.StatusOK {
+		t.Errorf("the plain script under the compressed one's tag: %d, want 200", again.status)
+	}
+	if again := s.send(http.MethodGet, "/lodestone.js", nil, "Accept-Encoding", "gzip", "If-None-Match", a.header.Get("ETag")); again.status != http.StatusNotModified {
+		t.Errorf("the same script again: %d, want 304", again.status)
+	}
+	if packed := s.send(http.MethodGet, "/lodestone.js", nil, "Accept-Encoding", "gzip"); len(packed.body) > 4<<10 || packed.header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("the script has %d bytes on the wire, want at most 4 KiB", len(packed.body))
+	}
+	if post := s.post("/lodestone.js", ""); post.status != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d, want 405", post.status)
 	}
 }
 

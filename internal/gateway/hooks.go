@@ -207,6 +207,8 @@ type fieldFault struct {
 	Field  string `json:"field"`
 	Reason string `json:"reason"`
 	Detail string `json:"detail"`
+	// Message is for the visitor, without our names for things.
+	Message string `json:"message"`
 }
 
 func (r *refusal) Error() string { return r.result + ": " + r.detail }

@@ -47,7 +47,7 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
 {{end}}<h1>{{.Title}}</h1>
 <p>{{.Text}}</p>
 {{with .Faults}}<ul>
-{{range .}}<li><strong>{{.Field}}</strong>: {{.Detail}}</li>
+{{range .}}<li><strong>{{.Field}}</strong>: {{.Message}}</li>
 {{end}}</ul>
 {{end}}{{with .Link}}<p><a class="button" href="{{.}}" rel="noreferrer">{{$.LinkText}}</a></p>
 {{end}}{{with .Action}}<form method="post">

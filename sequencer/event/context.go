@@ -22,20 +22,28 @@ func (d *decoder) context(v any, now time.Time) lodestone.Context {
 		Timezone:     d.text("context.timezone", o["timezone"]),
 		ReferralCode: d.text("context.referral_code", o["referral_code"]),
 	}
-	if u := d.part("context.utm", o["utm"]); u != nil {
-		c.UTM = lodestone.UTM{
-			Source:   d.text("context.utm.source", u["source"]),
-			Medium:   d.text("context.utm.medium", u["medium"]),
-			Campaign: d.text("context.utm.campaign", u["campaign"]),
-			Term:     d.text("context.utm.term", u["term"]),
-			Content:  d.text("context.utm.content", u["content"]),
-		}
-		d.leftOut("context.utm holds what is not known", u, oneOf("source", "medium", "campaign", "term", "content"))
-	}
+	c.UTM = d.utm("context.utm", o["utm"])
+	c.UTMFirst = d.utm("context.utm_first", o["utm_first"])
 	c.Consent = d.consent(o["consent"], now)
 	d.leftOut("context holds what is not known", o,
-		oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "consent"))
+		oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "utm_first", "consent"))
 	return c
+}
+
+// utm reads the campaign parameters of a page's address.
+func (d *decoder) utm(name string, v any) (out lodestone.UTM) {
+	u := d.part(name, v)
+	if u == nil {
+		return out
+	}
+	d.leftOut(name+" holds what is not known", u, oneOf("source", "medium", "campaign", "term", "content"))
+	return lodestone.UTM{
+		Source:   d.text(name+".source", u["source"]),
+		Medium:   d.text(name+".medium", u["medium"]),
+		Campaign: d.text(name+".campaign", u["campaign"]),
+		Term:     d.text(name+".term", u["term"]),
+		Content:  d.text(name+".content", u["content"]),
+	}
 }
 
 // consent reads what the person agreed to; nil when nothing was said. A word that cannot be read is
