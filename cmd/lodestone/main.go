@@ -113,8 +113,24 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.flags.logFormat, "log-format", "", "text or json (default text)")
 	f.BoolVar(&c.flags.json, "json", false, "print data as JSON")
 	for _, add := range []func() *cobra.Command{
-		c.demoCmd, c.runCmd, c.submitCmd, c.checkCmd, c.testCmd, c.scoreCmd, c.explainCmd, c.renderCmd, c.queueCmd,
-		c.suppressCmd, c.claimCmd, c.operationsCmd, c.callCmd, c.hooksCmd, c.sandboxCmd, c.schemaCmd, c.versionCmd,
+		c.demoCmd,
+		c.runCmd,
+		c.submitCmd,
+		c.checkCmd,
+		c.testCmd,
+		c.scoreCmd,
+		c.explainCmd,
+		c.renderCmd,
+		c.queueCmd,
+		c.suppressCmd,
+		c.claimCmd,
+		c.operationsCmd,
+		c.callCmd,
+		c.hooksCmd,
+		c.sandboxCmd,
+		c.schemaCmd,
+		c.versionCmd,
+		c.benchCmd,
 	} {
 		root.AddCommand(add())
 	}
