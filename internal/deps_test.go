@@ -18,11 +18,12 @@ const module = "github.com/lodestonehq/lodestone"
 var allowed = map[string][]string{
 	"":                    {},
 	"scoring":             {""},
-	"rules":               {"", "scoring"},
+	"rules":               {"", "scoring", "rules/clock"},
+	"rules/clock":         {""},
 	"connectors":          {"", "connectors", "connectors/"},
-	"sequencer":           {"", "rules", "scoring", "sequencer/"},
+	"sequencer":           {"", "rules", "rules/clock", "scoring", "sequencer/"},
 	"sequencer/event":     {""},
-	"scheduler":           {"", "rules", "scoring", "sequencer", "connectors"},
+	"scheduler":           {"", "rules", "rules/clock", "scoring", "sequencer", "connectors"},
 	"scheduler/boltstore": {"", "scheduler", "sequencer"},
 }
 
