@@ -21,9 +21,11 @@
 package rules
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules/clock"
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
@@ -127,9 +129,12 @@ type Sequence struct {
 	ConsentRequired bool
 	Reenter         Reenter
 	Exit            *scoring.Program // nil: never
-	Zone            string           // "lead" or an IANA name
+	Zone            string           // [ZoneLead] or an IANA name
+	Window          *clock.Window    // of the steps that have none of their own; nil: at any hour
 	Steps           []Step           // at least one
 	Pos
+
+	pace float64 // how much faster than real time it goes; 0: in real time
 }
 
 // ReenterMode says whether a lead may enter a sequence again.
@@ -152,6 +157,9 @@ type Reenter struct {
 type Step struct {
 	Name      string
 	After     time.Duration    // since the enrollment, or since the previous step ended
+	Cron      clock.Cron       // with After: its first match at or past that; zero: none
+	Window    *clock.Window    // nil: the sequence's
+	Grace     time.Duration    // how late it may still happen; 0: however late
 	When      *scoring.Program // nil: always
 	Do        string           // connector.operation
 	Connector string
@@ -216,29 +224,8 @@ func (s *Set) Rule(name string) *Rule {
 }
 
 // Step returns the index of a step by its name, -1 when there is none.
-func (q *Sequence) Step(name string) int {
-	for i := range q.Steps {
-		if q.Steps[i].Name == name {
-			return i
-		}
-	}
-	return -1
-}
+func (q *Sequence) Step(name string) int { return stepIndex(q.Steps, name) }
 
-// ScaleTime returns a copy whose steps follow each other faster: every `after` is divided by
-// divisor, which must be positive. Half-lives and reenter stay, and so do the versions: a
-// demonstration shows the rules that it was given.
-func (s *Set) ScaleTime(divisor float64) *Set {
-	out := *s
-	out.Sequences = make([]*Sequence, len(s.Sequences))
-	for i, q := range s.Sequences {
-		faster := *q
-		faster.Steps = make([]Step, len(q.Steps))
-		copy(faster.Steps, q.Steps)
-		for j := range faster.Steps {
-			faster.Steps[j].After = time.Duration(float64(faster.Steps[j].After) / divisor)
-		}
-		out.Sequences[i] = &faster
-	}
-	return &out
+func stepIndex(steps []Step, name string) int {
+	return slices.IndexFunc(steps, func(s Step) bool { return s.Name == name })
 }

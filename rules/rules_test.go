@@ -305,10 +305,15 @@ sequences:
 func TestScaleTime(t *testing.T) {
 	set := mustCompile(t, "demo.yaml", demo)
 	fast := set.ScaleTime(60)
-	if got := fast.Sequence("high").Steps[0].After; got != 10*time.Second {
+	start := time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
+	wait := func(s *Set) time.Duration {
+		q := s.Sequence("high")
+		return q.At(&q.Steps[0], start, time.UTC).Sub(start)
+	}
+	if got := wait(fast); got != 10*time.Second {
 		t.Errorf("10m ÷ 60 = %v, want 10s", got)
 	}
-	if got := set.Sequence("high").Steps[0].After; got != 10*time.Minute {
+	if got := wait(set); got != 10*time.Minute {
 		t.Errorf("the original has %v now, want 10m", got)
 	}
 	if fast.Sequence("high").Reenter != set.Sequence("high").Reenter || fast.Rule("big").HalfLife != set.Rule("big").HalfLife {

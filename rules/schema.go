@@ -36,6 +36,7 @@ func JSONSchema(opts Options) []byte {
 			"rule":      ruleSchema(),
 			"sequence":  sequenceSchema(),
 			"step":      stepSchema(opts),
+			"window":    windowSchema(),
 			"test":      testSchema(),
 			"expect":    expectSchema(),
 			"submit":    submitSchema(),
@@ -159,9 +160,31 @@ func sequenceSchema() object {
 			"type": "string", "pattern": `^(never|always|[0-9]+[smhdw])$`, "default": "never",
 			"description": "Whether a lead may enter again: never, always, or this long after the last time ended.", "examples": []string{"never", "always", "90d"},
 		},
-		"exit":  expression("A condition: as soon as it is true, the lead leaves the sequence.", "signals.converted"),
-		"steps": object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other."},
+		"zone": object{
+			"type": "string", "minLength": 1, "default": ZoneLead,
+			"description": "By whose clocks cron and window are read: lead for the lead's own zone (UTC while it is not known), or an IANA name.", "examples": []string{"lead", "Europe/Berlin", "America/New_York"},
+		},
+		"window": described("The hours that every step keeps to, unless it has a window of its own. A step whose time is outside happens when it opens next.", object{"$ref": "#/$defs/window"}),
+		"exit":   expression("A condition: as soon as it is true, the lead leaves the sequence.", "signals.converted"),
+		"steps":  object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other."},
 	}, "when", "steps"))
+}
+
+func windowSchema() object {
+	clock := func(what, example string) object {
+		return object{"type": "string", "pattern": `^([01]?[0-9]|2[0-4]):[0-5][0-9]$`, "description": what, "examples": []string{example}}
+	}
+	days := object{"type": "string", "pattern": `(?i)^ *[a-z]{3,9} *([-,] *[a-z]{3,9} *)*$`}
+	return object{
+		"type": "object", "additionalProperties": false, "minProperties": 1,
+		"description": "Hours of weekdays by the clocks of the sequence's zone.",
+		"properties": object{
+			"days": object{"description": "The weekdays; without them daily. A window that goes on past midnight belongs to the day on which it opens.", "anyOf": []any{days, object{"type": "array", "minItems": 1, "items": days}}, "default": "daily", "examples": []any{"mon-fri", "sat,sun", "daily"}},
+			"from": clock("When it opens; without it at midnight.", "09:00"),
+			"to":   clock("When it closes; without it at the midnight after. Earlier than from, it closes on the next day.", "17:00"),
+		},
+		"examples": []any{object{"days": "mon-fri", "from": "09:00", "to": "17:00"}, object{"from": "22:00", "to": "06:00"}},
+	}
 }
 
 // stepSchema names every operation, and for each of them what `with` takes.
@@ -194,11 +217,14 @@ func stepSchema(opts Options) object {
 		})
 	}
 	step := described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
-		"name":  object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence."},
-		"after": described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
-		"when":  object{"$ref": "#/$defs/condition"},
-		"do":    do,
-		"with":  object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
+		"name":   object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence."},
+		"after":  described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
+		"cron":   object{"type": "string", "minLength": 1, "description": "A wall-clock time in the sequence's zone: minute, hour, day of the month, month, weekday. The step happens at the next match after the enrollment or after the previous step ended; together with after, at the first match past that wait.", "examples": []string{"0 9 * * TUE", "30 8 1 * *", "0 10 * * MON-FRI"}},
+		"window": described("The hours that this step keeps to, instead of the sequence's.", object{"$ref": "#/$defs/window"}),
+		"grace":  described("How late the step may still happen, counted from its first allowed moment. Later than that it is skipped as stale. Without it, it happens however late.", object{"$ref": "#/$defs/duration"}),
+		"when":   object{"$ref": "#/$defs/condition"},
+		"do":     do,
+		"with":   object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
 	}, "name", "do"))
 	if len(conditions) > 0 {
 		step["allOf"] = conditions

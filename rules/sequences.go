@@ -14,22 +14,24 @@ import (
 
 var (
 	sequenceKeys = keys{
-		known: []string{"when", "priority", "consent", "reenter", "exit", "steps"},
-		later: []string{"window", "zone", "variants", "holdout", "brake"},
+		known: []string{"when", "priority", "consent", "reenter", "exit", "zone", "window", "steps"},
+		later: []string{"variants", "holdout", "brake"},
 		meaning: map[string]string{
 			"if": "when", "condition": "when", "trigger": "when", "prio": "priority", "order": "priority",
 			"stop": "exit", "until": "exit", "end": "exit", "goal": "exit", "touchpoints": "steps", "actions": "steps",
-			"re_enter": "reenter", "again": "reenter", "timezone": "zone",
+			"re_enter": "reenter", "again": "reenter",
+			"timezone": "zone", "tz": "zone", "hours": "window", "quiet_hours": "window",
 		},
 	}
 	stepKeys = keys{
-		known: []string{"name", "after", "when", "do", "with"},
-		later: []string{"cron", "window", "grace", "variants"},
+		known: []string{"name", "after", "cron", "window", "grace", "when", "do", "with"},
+		later: []string{"variants"},
 		meaning: map[string]string{
 			"wait": "after", "delay": "after", "in": "after", "if": "when", "condition": "when", "unless": "when",
 			"action": "do", "run": "do", "call": "do", "send": "do", "operation": "do", "uses": "do",
 			"params": "with", "parameters": "with", "args": "with", "arguments": "with", "fields": "with", "data": "with",
 			"id": "name", "title": "name", "schedule": "cron", "at": "after",
+			"hours": "window", "expires": "grace", "stale": "grace", "timeout": "grace",
 		},
 	}
 )
@@ -59,7 +61,7 @@ func (c *compiler) sequences() {
 }
 
 func (c *compiler) sequence(d *document, e entry) *Sequence {
-	q := &Sequence{Name: e.name, Zone: "lead", Reenter: Reenter{Mode: ReenterNever}, Pos: pos(d, e.key)}
+	q := &Sequence{Name: e.name, Zone: ZoneLead, Reenter: Reenter{Mode: ReenterNever}, Pos: pos(d, e.key)}
 	entries, given := c.mapping(d, e.value, sequenceKeys)
 	for _, k := range entries {
 		switch k.name {
@@ -89,8 +91,12 @@ func (c *compiler) sequence(d *document, e entry) *Sequence {
 			if n, ok := c.scalar(d, k.value, "a condition", "exit: signals.converted"); ok {
 				q.Exit = c.expression(d, n, scoring.Boolean, false)
 			}
+		case "zone":
+			q.Zone = c.zoneName(d, k.value)
+		case "window":
+			q.Window = c.window(d, k.value)
 		case "steps":
-			c.steps(d, k, q)
+			q.Steps = c.steps(d, k, "the sequence "+q.Name)
 		}
 	}
 	if e.value.Kind == yaml.MappingNode {
@@ -120,14 +126,15 @@ func (c *compiler) reenter(d *document, n *yaml.Node) Reenter {
 	return Reenter{Mode: ReenterAfter, After: wait}
 }
 
-func (c *compiler) steps(d *document, e entry, q *Sequence) {
+// steps reads the steps of owner, which says in words whose they are.
+func (c *compiler) steps(d *document, e entry, owner string) (steps []Step) {
 	nodes := c.list(d, e.value, "steps", "- {name: invite, do: referralrock.invite}")
 	if e.value.Kind == yaml.SequenceNode && len(nodes) == 0 {
-		c.fault(d, e.key, "the sequence %s has no steps; add at least one", q.Name)
+		c.fault(d, e.key, "%s has no steps; add at least one", owner)
 	}
 	for i, n := range nodes {
 		if c.limit(d, n, i+1, MaxSteps, "steps in this sequence") {
-			return
+			return steps
 		}
 		s := Step{Pos: pos(d, n)}
 		var do, with *yaml.Node
@@ -140,11 +147,17 @@ func (c *compiler) steps(d *document, e entry, q *Sequence) {
 					continue
 				}
 				s.Name = v.Value
-				if i := q.Step(s.Name); i >= 0 {
-					c.fault(d, v, "this sequence already has a step named %s, at line %d; give this one another name", s.Name, q.Steps[i].Line)
+				if i := stepIndex(steps, s.Name); i >= 0 {
+					c.fault(d, v, "this sequence already has a step named %s, at line %d; give this one another name", s.Name, steps[i].Line)
 				}
 			case "after":
 				s.After = c.duration(d, k.value, "after: 10m", true)
+			case "cron":
+				s.Cron = c.cron(d, k.value)
+			case "window":
+				s.Window = c.window(d, k.value)
+			case "grace":
+				s.Grace = c.duration(d, k.value, "grace: 24h", false)
 			case "when":
 				if v, ok := c.scalar(d, k.value, "a condition", "when: not signals.opened"); ok {
 					s.When = c.expression(d, v, scoring.Boolean, false)
@@ -170,8 +183,9 @@ func (c *compiler) steps(d *document, e entry, q *Sequence) {
 		if do, ok := c.scalar(d, do, "what to do", "do: referralrock.invite"); ok {
 			c.action(d, do, with, &s)
 		}
-		q.Steps = append(q.Steps, s)
+		steps = append(steps, s)
 	}
+	return steps
 }
 
 // action checks `do` and `with` against the operations that exist.

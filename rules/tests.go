@@ -176,8 +176,8 @@ func (c *compiler) tests() {
 	}
 }
 
-// clock reads the times of one test: RFC 3339, or how long after the start of the test.
-type clock struct{ start time.Time }
+// testClock reads the times of one test: RFC 3339, or how long after the start of the test.
+type testClock struct{ start time.Time }
 
 func (c *compiler) test(d *document, n *yaml.Node) *Test {
 	t := &Test{Pos: pos(d, n)}
@@ -197,7 +197,7 @@ func (c *compiler) test(d *document, n *yaml.Node) *Test {
 	if !given["name"] {
 		c.fault(d, n, "this test has no name; say what it shows, as in name: a large company is invited")
 	}
-	k := &clock{}
+	k := &testClock{}
 	if e, ok := parts["submit"]; ok {
 		t.Submit = c.submissions(d, e, k)
 	} else if !given["submit"] {
@@ -247,7 +247,7 @@ func oneOrMore(n *yaml.Node) []*yaml.Node {
 }
 
 // moment reads a time, or a duration that is counted from the start of the test.
-func (c *compiler) moment(d *document, n *yaml.Node, k *clock, example string) time.Time {
+func (c *compiler) moment(d *document, n *yaml.Node, k *testClock, example string) time.Time {
 	s, ok := c.scalar(d, n, "a time", example)
 	if !ok {
 		return time.Time{}
@@ -267,7 +267,7 @@ func (c *compiler) moment(d *document, n *yaml.Node, k *clock, example string) t
 	return t.UTC()
 }
 
-func (c *compiler) submissions(d *document, e entry, k *clock) (out []TestSubmission) {
+func (c *compiler) submissions(d *document, e entry, k *testClock) (out []TestSubmission) {
 	nodes := oneOrMore(e.value)
 	if len(nodes) == 0 {
 		c.fault(d, e.key, "this test submits nothing; add {form: …, fields: {email: …}}")
@@ -394,7 +394,7 @@ func jsonValue(n *yaml.Node) any {
 	return n.Value
 }
 
-func (c *compiler) testContext(d *document, n *yaml.Node, k *clock) map[string]any {
+func (c *compiler) testContext(d *document, n *yaml.Node, k *testClock) map[string]any {
 	out := make(map[string]any)
 	entries, _ := c.mapping(d, n, contextKeys)
 	for _, p := range entries {
@@ -466,7 +466,7 @@ func (c *compiler) address(d *document, n *yaml.Node) lodestone.Email {
 }
 
 // testSignals reads the signals; one that does not say when it comes does so at the last submission.
-func (c *compiler) testSignals(d *document, e entry, k *clock, lead lodestone.Email, last time.Time) (out []TestSignal) {
+func (c *compiler) testSignals(d *document, e entry, k *testClock, lead lodestone.Email, last time.Time) (out []TestSignal) {
 	for i, n := range oneOrMore(e.value) {
 		if c.limit(d, n, i+1, MaxTestEvents, "signals in one test") {
 			break
@@ -551,7 +551,7 @@ func (c *compiler) testProvider(d *document, e entry) (out []TestAnswers) {
 	return out
 }
 
-func (c *compiler) expectation(d *document, n *yaml.Node, k *clock, lead lodestone.Email, allKnown bool) Expectation {
+func (c *compiler) expectation(d *document, n *yaml.Node, k *testClock, lead lodestone.Email, allKnown bool) Expectation {
 	x := Expectation{Email: lead, Pos: pos(d, n)}
 	entries, given := c.mapping(d, n, expectKeys)
 	for _, p := range entries {
@@ -661,7 +661,7 @@ func outcomes() []string {
 	return out
 }
 
-func (c *compiler) expectedTouchpoints(d *document, e entry, k *clock) (out []ExpectedTouchpoint) {
+func (c *compiler) expectedTouchpoints(d *document, e entry, k *testClock) (out []ExpectedTouchpoint) {
 	for i, n := range c.list(d, e.value, "touchpoints", "- {step: invite, outcome: sent}") {
 		if c.limit(d, n, i+1, MaxTestEvents, "touchpoints in one expectation") {
 			break

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules/clock"
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
@@ -56,14 +57,18 @@ type (
 		Again    time.Duration   `json:"reenter_after,omitempty"`
 		Exit     string          `json:"exit,omitempty"`
 		Zone     string          `json:"zone"`
+		Window   string          `json:"window,omitempty"`
 		Steps    []canonicalStep `json:"steps"`
 	}
 	canonicalStep struct {
-		Name  string              `json:"name"`
-		After time.Duration       `json:"after,omitempty"`
-		When  string              `json:"when,omitempty"`
-		Do    string              `json:"do"`
-		With  []canonicalArgument `json:"with,omitempty"`
+		Name   string              `json:"name"`
+		After  time.Duration       `json:"after,omitempty"`
+		Cron   string              `json:"cron,omitempty"`
+		Window string              `json:"window,omitempty"`
+		Grace  time.Duration       `json:"grace,omitempty"`
+		When   string              `json:"when,omitempty"`
+		Do     string              `json:"do"`
+		With   []canonicalArgument `json:"with,omitempty"`
 	}
 	canonicalArgument struct {
 		Name    string          `json:"name"`
@@ -111,13 +116,28 @@ func canonicalOf(q *Sequence) canonicalSequence {
 	out := canonicalSequence{
 		Name: q.Name, When: sourceOf(q.When), Priority: q.Priority, Consent: q.ConsentRequired,
 		Reenter: q.Reenter.Mode, Again: q.Reenter.After, Exit: sourceOf(q.Exit), Zone: q.Zone,
+		Window: windowText(q.Window), Steps: canonicalSteps(q.Steps),
 	}
-	for _, s := range q.Steps {
-		step := canonicalStep{Name: s.Name, After: s.After, When: sourceOf(s.When), Do: s.Do}
+	return out
+}
+
+func windowText(w *clock.Window) string {
+	if w == nil {
+		return ""
+	}
+	return w.String()
+}
+
+func canonicalSteps(steps []Step) (out []canonicalStep) {
+	for _, s := range steps {
+		step := canonicalStep{
+			Name: s.Name, After: s.After, Cron: s.Cron.String(), Window: windowText(s.Window), Grace: s.Grace,
+			When: sourceOf(s.When), Do: s.Do,
+		}
 		for _, a := range s.With {
 			step.With = append(step.With, canonicalArgumentOf(a))
 		}
-		out.Steps = append(out.Steps, step)
+		out = append(out, step)
 	}
 	return out
 }

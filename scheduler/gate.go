@@ -7,6 +7,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/rules/clock"
 	"github.com/lodestonehq/lodestone/scoring"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -62,9 +63,8 @@ func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint,
 	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, paused: paused}
 	p.set, p.seq = book.Sequence(e)
 	for _, check := range []func(){
-		p.checkPaused, p.checkEnrollment, p.checkCondition, p.checkSuppression, p.checkConsent,
-		// Later checks have their place here: grace and window after the condition, the frequency
-		// cap after the consent (lodestone.Checks).
+		p.checkPaused, p.checkEnrollment, p.checkCondition, p.checkGrace, p.checkWindow, p.checkSuppression, p.checkConsent,
+		// The frequency cap has its place here, after the consent (lodestone.Checks).
 	} {
 		if check(); p.stop != nil {
 			break
@@ -154,6 +154,50 @@ func (p *Passage) checkCondition() {
 		p.pass(lodestone.CheckCondition, "when is true: "+what)
 	}
 }
+
+func (p *Passage) checkGrace() {
+	step := p.step()
+	if step == nil || step.Grace == 0 {
+		p.pass(lodestone.CheckGrace, "none: it is never too late")
+		return
+	}
+	last := p.t.PlannedAt.Add(step.Grace)
+	if p.now.After(last) {
+		p.object(lodestone.CheckGrace, fmt.Sprintf("it was to happen at %s and by %s at the latest", moment(p.t.PlannedAt), moment(last)), objection{
+			to: lodestone.TouchpointSkipped, reason: lodestone.ReasonStale,
+		})
+		return
+	}
+	p.pass(lodestone.CheckGrace, "in time until "+moment(last))
+}
+
+func (p *Passage) checkWindow() {
+	w, loc := p.window()
+	if w == nil {
+		p.pass(lodestone.CheckWindow, "none: at any hour")
+		return
+	}
+	shown := fmt.Sprintf("%s in %s", p.now.In(loc).Format("Mon 15:04"), loc)
+	if !w.Contains(p.now, loc) {
+		p.object(lodestone.CheckWindow, fmt.Sprintf("it is %s, outside %s", shown, w), objection{
+			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonOutsideWindow, until: w.First(p.now, loc),
+		})
+		return
+	}
+	p.pass(lodestone.CheckWindow, fmt.Sprintf("it is %s, inside %s", shown, w))
+}
+
+// window is what the step keeps to, by the zone as it is known now; nil for none.
+func (p *Passage) window() (*clock.Window, *time.Location) {
+	loc := sequencer.ZoneOf(p.seq, p.lead)
+	if step := p.step(); step != nil {
+		return p.seq.WindowOf(step), loc
+	}
+	return nil, loc
+}
+
+// moment writes a time as evidence.
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (p *Passage) checkSuppression() {
 	if x := p.suppression; x != nil {

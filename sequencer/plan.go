@@ -26,6 +26,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/rules/clock"
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
@@ -302,7 +303,7 @@ func (p *planner) zone(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Sub
 	if name == "" {
 		return
 	}
-	if _, err := loadLocation(name); err != nil {
+	if _, ok := clock.Zone(name); !ok {
 		d.Faults = append(d.Faults, lodestone.RuleFault{Rule: "forms." + sub.Form + ".zone", Detail: "the result is not the name of a time zone"})
 		return
 	}
@@ -542,8 +543,8 @@ func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int,
 		p.end(e, lodestone.EnrollmentCompleted, lodestone.ReasonCompleted, at)
 		return
 	}
-	def := s.Steps[step]
-	due := at.Add(def.After)
+	def := &s.Steps[step]
+	due := s.At(def, at, ZoneOf(s, p.lead))
 	e.Step = step
 	e.Touchpoint = &lodestone.Touchpoint{
 		ID: lodestone.TouchpointID(e.ID, def.Name), Step: def.Name,
@@ -722,9 +723,10 @@ func (p *planner) moved(m *Moved) error {
 			}
 			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
 		}
-		if m.Reason == lodestone.ReasonPaused {
+		switch m.Reason {
+		case lodestone.ReasonPaused, lodestone.ReasonOutsideWindow:
 			t.Delays = 0 // a human's word, not the provider's trouble
-		} else {
+		default:
 			t.Delays++
 		}
 	case lodestone.TouchpointIntended:

@@ -9,9 +9,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// zones are looked at around each of their transitions in the years given; 2026 and 2027 where none are.
+// places are looked at around each of their transitions in the years given; 2026 and 2027 where none are.
 // The others have none in those years and had remarkable ones before.
-var zones = []struct {
+var places = []struct {
 	name string
 	from int // first year
 	to   int // last year
@@ -115,7 +115,7 @@ func transitions(loc *time.Location, from, to int) (out []time.Time) {
 // sees is what Next and First must say.
 func TestEveryTransition(t *testing.T) {
 	compared := 0
-	for _, z := range zones {
+	for _, z := range places {
 		loc, err := time.LoadLocation(z.name)
 		if err != nil {
 			t.Fatal(err)
@@ -134,7 +134,7 @@ func TestEveryTransition(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d answers compared over %d zones", compared, len(zones))
+	t.Logf("%d answers compared over %d zones", compared, len(places))
 }
 
 // walkCron compares Next with a walk: a line matches at the first instant at which the clock shows a
@@ -207,7 +207,7 @@ func walkWindow(t *testing.T, loc *time.Location, w Window, begin, end time.Time
 // TestProperties: never twice for one local time, never inside a closed window, never before its time.
 func TestProperties(t *testing.T) {
 	var locations []*time.Location
-	for _, z := range zones {
+	for _, z := range places {
 		loc, err := time.LoadLocation(z.name)
 		if err != nil {
 			t.Fatal(err)
