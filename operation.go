@@ -37,7 +37,20 @@ type Parameter struct {
 	Items       *Parameter  // of a list: what each element is; nil: anything
 	Fields      []Parameter // of an object: required ones first, then by name
 	Least, Most int         // elements of a list; 0: no bound
+	Length      int         // characters of a text at most; 0: no bound
+	Holds       Holding     // what a text is read as
 }
+
+// Holding is what the provider reads a text as; what people wrote is made fit for it.
+type Holding string
+
+// What texts hold.
+const (
+	HoldsLine  Holding = ""      // one line of plain text
+	HoldsLines Holding = "lines" // plain text that may have several lines
+	HoldsURL   Holding = "url"   // the address of a page
+	HoldsHTML  Holding = "html"  // markup
+)
 
 // Field returns the field of that name of an object.
 func (p Parameter) Field(name string) (Parameter, bool) { return named(p.Fields, name) }

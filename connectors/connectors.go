@@ -122,6 +122,14 @@ type Kind struct {
 // Those that no step may name are among them, with the reason.
 func (k Kind) RuleOperations() []lodestone.Operation {
 	ops := slices.Clone(k.Operations)
+	for i := range ops {
+		ops[i].Parameters = slices.Clone(ops[i].Parameters)
+		for j := range ops[i].Parameters {
+			if p := &ops[i].Parameters[j]; p.Type == lodestone.FieldText && p.Holds == "" {
+				p.Holds = holding("", p.Name)
+			}
+		}
+	}
 	for i := range k.Endpoints {
 		if _, own := k.Operation(k.Endpoints[i].Name); !own { // the connector's own way of an operation comes first
 			ops = append(ops, k.Endpoints[i].Operation())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/lodestonehq/lodestone"
@@ -57,6 +58,7 @@ type node struct {
 	AllOf       []*node
 	MinItems    int
 	MaxItems    int
+	MaxLength   int
 }
 
 // kind is the JSON type, "" where the schema does not say one.
@@ -133,8 +135,27 @@ func (n *node) parameter(name string) lodestone.Parameter {
 	default:
 		p.Type = scalarTypes[kind]
 	}
+	if kind := n.kind(); kind == "string" {
+		p.Length, p.Holds = n.MaxLength, holding(n.Format, name)
+	}
 	return p
 }
+
+// holding says what a text is read as: by its format, else by a name that means a letter rather than a label.
+func holding(format, name string) lodestone.Holding {
+	switch format {
+	case "uri", "url":
+		return lodestone.HoldsURL
+	case "html":
+		return lodestone.HoldsHTML
+	}
+	if linesName.MatchString(name) {
+		return lodestone.HoldsLines
+	}
+	return lodestone.HoldsLine
+}
+
+var linesName = regexp.MustCompile(`(?i)(message|notes?|comments?|body)$`)
 
 var scalarTypes = map[string]lodestone.FieldType{
 	"string": lodestone.FieldText, "number": lodestone.FieldNumber, "integer": lodestone.FieldNumber, "boolean": lodestone.FieldBoolean,

@@ -209,7 +209,7 @@ func (c *compiler) text(d *document, n *yaml.Node, p lodestone.Parameter, textWa
 			}
 			c.faultAt(d, d.locate(n, parts[0].offset), SeverityError, "%s takes %s; this gives %s%s", p.Name, typeInWords(p.Type), program.Yields(), hint)
 		}
-		return Template{parts: []part{{program: program}}}
+		return Template{parts: []part{{program: program}}, into: p}
 	}
 	if !textWanted {
 		hint := ""
@@ -219,7 +219,7 @@ func (c *compiler) text(d *document, n *yaml.Node, p lodestone.Parameter, textWa
 		c.fault(d, n, "%s takes %s; this is a text%s", p.Name, typeInWords(p.Type), hint)
 		return Template{}
 	}
-	t := Template{literal: ""}
+	t := Template{literal: "", into: p}
 	code := false
 	for _, piece := range parts {
 		if !piece.code {
@@ -230,7 +230,10 @@ func (c *compiler) text(d *document, n *yaml.Node, p lodestone.Parameter, textWa
 		t.parts = append(t.parts, part{program: c.program(d, n, piece.text, piece.offset, scoring.Value, false)})
 	}
 	if !code && len(t.parts) > 0 {
-		t = Template{literal: t.parts[0].words}
+		t = Template{literal: t.parts[0].words, into: p}
+	}
+	if words := t.spelled(); p.Length > 0 && words > p.Length {
+		c.fault(d, n, "%s is too long: it has %d characters, and the provider takes at most %d", p.Name, words, p.Length)
 	}
 	if !code && len(p.Values) > 0 && !slices.Contains(p.Values, t.literal.(string)) {
 		c.fault(d, n, "%s is one of %s%s", p.Name, strings.Join(p.Values, ", "), meant(t.literal.(string), p.Values))

@@ -3,6 +3,7 @@ package rules
 import (
 	"strings"
 
+	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
@@ -13,6 +14,7 @@ type Template struct {
 	parts   []part
 	list    []Template // not nil: a list
 	fields  []Argument // an object, in the order of names
+	into    lodestone.Parameter
 }
 
 // part is a piece of a text: an expression, or words when that is nil.
@@ -64,7 +66,11 @@ func (t Template) Eval(e *scoring.Evaluator) (any, error) {
 	case len(t.parts) == 0:
 		return t.literal, nil
 	case len(t.parts) == 1 && t.parts[0].program != nil:
-		return e.Value(t.parts[0].program)
+		v, err := e.Value(t.parts[0].program)
+		if text, ok := v.(string); ok && err == nil {
+			return t.fit(text, true)
+		}
+		return v, err
 	}
 	var b strings.Builder
 	for _, p := range t.parts {
@@ -76,9 +82,9 @@ func (t Template) Eval(e *scoring.Evaluator) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		b.WriteString(scoring.FormatValue(v))
+		b.WriteString(t.escape(scoring.FormatValue(v)))
 	}
-	return b.String(), nil
+	return t.fit(b.String(), false)
 }
 
 // piece is a part before its expression is compiled.
