@@ -283,10 +283,10 @@ func TestCatalogue(t *testing.T) {
 		{"blockUser", user, 200},
 		{"unblockUser", user, 200},
 		{"listUsers", map[string]any{"query": "ada"}, 200},
-		{"createWebhook", map[string]any{"endpointUrl": "https://hooks.example.com/a?b=c", "webhookTypes": []any{"test"}}, 201},
+		{"createWebhook", map[string]any{"endpointUrl": "http://127.0.0.1:1/a?b=c", "webhookTypes": []any{"test"}}, 201},
 		{"listWebhooks", nil, 200},
-		{"testWebhook", map[string]any{"endpointUrl": "https://hooks.example.com/a?b=c"}, 204},
-		{"deleteWebhook", map[string]any{"endpointUrl": "https://hooks.example.com/a?b=c"}, 204},
+		{"testWebhook", map[string]any{"endpointUrl": "http://127.0.0.1:1/a?b=c"}, 204},
+		{"deleteWebhook", map[string]any{"endpointUrl": "http://127.0.0.1:1/a?b=c"}, 204},
 		{"openDeleteUser", with(user, "doNotTrack", true), 204},
 	} {
 		called[c.operation] = true

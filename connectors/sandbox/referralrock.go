@@ -77,7 +77,7 @@ func anyKey(query string) []string {
 }
 
 func newRock(s *Server, c *contract) *rock {
-	r := &rock{s: s, contract: c, hooks: newHooks(s.opts.Keep)}
+	r := &rock{s: s, contract: c, hooks: newRockHooks(s.opts.Keep)}
 	r.handlers = map[string]func(*request) reply{
 		"listPrograms":            r.listPrograms,
 		"getProgram":              r.getProgram,
@@ -115,7 +115,7 @@ func newRock(s *Server, c *contract) *rock {
 	}
 	r.reset()
 	s.mux.HandleFunc("GET /_sandbox/hooks", func(w http.ResponseWriter, _ *http.Request) {
-		send(w, reply{status: http.StatusOK, body: r.hooks.list()})
+		send(w, reply{status: http.StatusOK, body: append(r.hooks.list("referralrock"), s.squatch.hooks.list("saasquatch")...)})
 	})
 	return r
 }
@@ -126,7 +126,7 @@ func (r *rock) holds() []holding {
 	defer r.mu.Unlock()
 	return []holding{
 		{"programs", len(r.programs)}, {"members", r.members.len()}, {"referrals", r.referrals.len()}, {"rewards", r.rewards.len()},
-		{"transfers", len(r.transactions)}, {"unsubscribed", len(r.unsubscribed)}, {"webhooks", len(r.hooks.list())},
+		{"transfers", len(r.transactions)}, {"unsubscribed", len(r.unsubscribed)}, {"webhooks", len(r.hooks.list(""))},
 	}
 }
 

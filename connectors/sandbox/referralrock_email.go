@@ -30,7 +30,7 @@ func (r *rock) unsubscribeEmail(req *request) reply {
 	r.quietly(req, email, "")
 	if !r.unsubscribed[strings.ToLower(email)] {
 		r.unsubscribed[strings.ToLower(email)] = true
-		r.hooks.tell(api.EmailUnsubscribed, api.WebhookEmailUnsubscribed{Email: email, Timestamp: ptr(time.Now().Unix())})
+		r.hooks.tell(string(api.EmailUnsubscribed), api.WebhookEmailUnsubscribed{Email: email, Timestamp: ptr(time.Now().Unix())})
 	}
 	return reply{status: http.StatusOK, body: map[string]any{"message": nil}}
 }

@@ -173,14 +173,14 @@ func TestHangingSubscriberHoldsUpNobody(t *testing.T) {
 			t.Errorf("delivery %d = %s, want them in order", i, c.body)
 		}
 	}
-	if v := s.rock.hooks.list()[0]; v.Waiting != referrals || v.Delivered != 0 {
+	if v := s.rock.hooks.list("referralrock")[0]; v.Waiting != referrals || v.Delivered != 0 {
 		t.Errorf("the hanging one = %+v, want all %d waiting", v, referrals)
 	}
 	if a := must(t, base, "DELETE", "/api/hooks", fmt.Appendf(nil, `{"web_hook_id": %q}`, slow)); a.status != 200 {
 		t.Fatalf("deleteHook = %d %s", a.status, a.body)
 	}
 	s.rock.hooks.working.Wait() // it ends, or the test does not
-	if n := len(s.rock.hooks.list()); n != 1 {
+	if n := len(s.rock.hooks.list("referralrock")); n != 1 {
 		t.Errorf("%d subscriptions left, want 1", n)
 	}
 	if a := must(t, base, "DELETE", "/api/hooks", fmt.Appendf(nil, `{"web_hook_id": %q}`, slow)); a.status != 404 {
@@ -210,7 +210,7 @@ func TestDeliveriesAreRepeatedAndGivenUp(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, start := newHooks(1000), time.Now()
+				h, start := newRockHooks(1000), time.Now()
 				var attempts []time.Duration
 				h.rt = roundTrip(func(*http.Request) (*http.Response, error) {
 					status := c.answers[min(len(attempts), len(c.answers)-1)]
@@ -220,14 +220,14 @@ func TestDeliveriesAreRepeatedAndGivenUp(t *testing.T) {
 					}
 					return answered(status)
 				})
-				h.add(api.MemberAdd, "http://127.0.0.1:1/")
-				h.tell(api.MemberAdd, map[string]string{})
-				h.tell(api.MemberDelete, map[string]string{}) // not subscribed to
+				h.add("", "http://127.0.0.1:1/", string(api.MemberAdd))
+				h.tell(string(api.MemberAdd), map[string]string{})
+				h.tell(string(api.MemberDelete), map[string]string{}) // not subscribed to
 				h.working.Wait()
 				if !slices.Equal(attempts, c.attempts) {
 					t.Errorf("attempts after %v, want %v", attempts, c.attempts)
 				}
-				v := h.list()[0]
+				v := h.list("")[0]
 				if (v.Delivered == 1) != c.delivered || (v.Failed == 1) == c.delivered || v.Waiting != 0 {
 					t.Errorf("subscription = %+v, want delivered %t", v, c.delivered)
 				}
@@ -241,23 +241,23 @@ func TestDeliveriesAreRepeatedAndGivenUp(t *testing.T) {
 
 func TestFullQueueDropsTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, let := newHooks(10), make(chan struct{})
+		h, let := newRockHooks(10), make(chan struct{})
 		h.rt = roundTrip(func(*http.Request) (*http.Response, error) {
 			<-let
 			return answered(200)
 		})
-		h.add(api.MemberAdd, "http://127.0.0.1:1/")
-		h.tell(api.MemberAdd, 0)
+		h.add("", "http://127.0.0.1:1/", string(api.MemberAdd))
+		h.tell(string(api.MemberAdd), 0)
 		synctest.Wait() // the first is under way
 		for i := range maxHookQueue + 5 {
-			h.tell(api.MemberAdd, i)
+			h.tell(string(api.MemberAdd), i)
 		}
-		if v := h.list()[0]; v.Waiting != maxHookQueue+1 || v.Dropped != 5 {
+		if v := h.list("")[0]; v.Waiting != maxHookQueue+1 || v.Dropped != 5 {
 			t.Errorf("subscription = %+v, want a full queue and 5 dropped", v)
 		}
 		close(let)
 		h.working.Wait()
-		if v := h.list()[0]; v.Delivered != maxHookQueue+1 || v.Waiting != 0 {
+		if v := h.list("")[0]; v.Delivered != maxHookQueue+1 || v.Waiting != 0 {
 			t.Errorf("subscription = %+v, want all that waited delivered", v)
 		}
 		if n := len(h.history); n >= 20 {
@@ -268,18 +268,18 @@ func TestFullQueueDropsTheNewest(t *testing.T) {
 
 func TestCloseEndsDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, attempts := newHooks(10), 0
+		h, attempts := newRockHooks(10), 0
 		h.rt = roundTrip(func(*http.Request) (*http.Response, error) {
 			attempts++
 			return answered(500)
 		})
-		h.add(api.MemberAdd, "http://127.0.0.1:1/")
-		h.tell(api.MemberAdd, 0)
+		h.add("", "http://127.0.0.1:1/", string(api.MemberAdd))
+		h.tell(string(api.MemberAdd), 0)
 		synctest.Wait() // it waits for its second attempt
 		h.close()
-		h.tell(api.MemberAdd, 0)
-		if id := h.add(api.MemberAdd, "http://127.0.0.1:1/"); id != "" || attempts != 1 || len(h.list()) != 0 {
-			t.Errorf("after close: subscription %q, %d attempts, %+v", id, attempts, h.list())
+		h.tell(string(api.MemberAdd), 0)
+		if id := h.add("", "http://127.0.0.1:1/", string(api.MemberAdd)); id != "" || attempts != 1 || len(h.list("")) != 0 {
+			t.Errorf("after close: subscription %q, %d attempts, %+v", id, attempts, h.list(""))
 		}
 	})
 }
@@ -287,13 +287,13 @@ func TestCloseEndsDeliveries(t *testing.T) {
 func TestTooManySubscriptions(t *testing.T) {
 	s, base := start(t, Options{})
 	for range maxHooks {
-		s.rock.hooks.add(api.MemberAdd, "http://127.0.0.1:1/")
+		s.rock.hooks.add("", "http://127.0.0.1:1/", string(api.MemberAdd))
 	}
 	if a := must(t, base, "POST", "/api/hooks", []byte(`{"target_url": "http://127.0.0.1:1/", "event": "MemberAdd"}`)); a.status != 400 {
 		t.Errorf("createHook = %d, want 400", a.status)
 	}
 	s.Reset()
-	if n := len(s.rock.hooks.list()); n != 0 {
+	if n := len(s.rock.hooks.list("referralrock")); n != 0 {
 		t.Errorf("%d subscriptions after a reset", n)
 	}
 }

@@ -65,7 +65,7 @@ func (r *rock) tellMember(event api.WebhookEvent, m api.Member) {
 	}
 	delete(body, "id")
 	body["Id"], body["Timestamp"] = m.Id, time.Now().Unix()
-	r.hooks.tell(event, body)
+	r.hooks.tell(string(event), body)
 }
 
 func (r *rock) invite(req *request, e api.InviteFeedEntry) api.InviteFeedResult {

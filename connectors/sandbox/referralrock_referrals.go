@@ -14,7 +14,7 @@ import (
 
 // tellReferral tells what became of a referral. Subscribers read these keys with capitals.
 func (r *rock) tellReferral(event api.WebhookEvent, v api.Referral) {
-	r.hooks.tell(event, api.WebhookReferral{
+	r.hooks.tell(string(event), api.WebhookReferral{
 		Id: &v.Id, Email: v.Email, FirstName: v.FirstName, LastName: v.LastName, Status: &v.Status, ProgramId: &v.ProgramId,
 		MemberEmail: v.MemberEmail, ExternalIdentifier: v.ExternalIdentifier, ReferringMemberId: &v.ReferringMemberId,
 		MemberReferralCode: v.MemberReferralCode, Amount: v.Amount, CreateDate: v.CreateDate, UpdateDate: v.UpdateDate,

@@ -21,7 +21,7 @@ const (
 const actionPercent = 5
 
 func (r *rock) tellReward(event api.WebhookEvent, v api.Reward) {
-	r.hooks.tell(event, api.WebhookReward{
+	r.hooks.tell(string(event), api.WebhookReward{
 		Id: &v.Id, ProgramId: v.ProgramId, MemberId: v.MemberId, ReferralId: v.ReferralId, RecipientId: v.RecipientId,
 		RecipientEmailAddress: v.RecipientEmailAddress, Status: v.Status, Amount: v.Amount, Timestamp: ptr(time.Now().Unix()),
 	})

@@ -31,10 +31,11 @@ type SquatchSettings struct {
 	SecondCode  string `json:"second_code"`  // an account that was referred already: keep (default) its first code, refuse, or replace it
 	UnknownCode string `json:"unknown_code"` // refuse (default) an upsert with a code that nobody has, or ignore the code
 	Open        string `json:"open"`         // on (default), or off: open endpoints answer 403
+	ConvertsOn  string `json:"converts_on"`  // key of the tracked event that converts a referral; empty: purchase
 }
 
 func (s SquatchSettings) withDefaults() SquatchSettings {
-	return SquatchSettings{cmp.Or(s.SecondCode, "keep"), cmp.Or(s.UnknownCode, "refuse"), cmp.Or(s.Open, "on")}
+	return SquatchSettings{cmp.Or(s.SecondCode, "keep"), cmp.Or(s.UnknownCode, "refuse"), cmp.Or(s.Open, "on"), cmp.Or(s.ConvertsOn, "purchase")}
 }
 
 func (s SquatchSettings) check() error {
@@ -79,6 +80,7 @@ type squatch struct {
 	s        *Server
 	routes   []squatchRoute
 	handlers map[string]func(*squatchRequest) reply // by operationId
+	hooks    *hooks
 
 	mu        sync.Mutex // guards what follows
 	set       SquatchSettings
@@ -157,7 +159,7 @@ var squatchRoutes = sync.OnceValue(func() []squatchRoute {
 })
 
 func newSquatch(s *Server) *squatch {
-	q := &squatch{s: s, routes: squatchRoutes()}
+	q := &squatch{s: s, routes: squatchRoutes(), hooks: newSquatchHooks(s.opts.Keep)}
 	q.handlers = map[string]func(*squatchRequest) reply{
 		"listReferrals":          q.listReferrals,
 		"getReferral":            q.getReferral,
@@ -183,6 +185,7 @@ func newSquatch(s *Server) *squatch {
 		"testWebhook":            q.testWebhook,
 	}
 	q.reset()
+	s.mux.HandleFunc("GET /.well-known/jwks.json", serveKeys)
 	s.mux.HandleFunc("GET /_sandbox/saasquatch", func(w http.ResponseWriter, _ *http.Request) {
 		send(w, reply{status: http.StatusOK, body: s.SaaSquatch()})
 	})
@@ -212,6 +215,7 @@ func (q *squatch) reset() {
 	q.users, q.order, q.codes = map[squatchID]*squatchUser{}, nil, map[string]*squatchUser{}
 	q.referrals, q.referred, q.untracked = nil, map[string]bool{}, map[squatchID]bool{}
 	q.keys, q.webhooks, q.made = map[string]time.Time{}, nil, 0
+	q.hooks.reset()
 	for _, p := range []struct{ first, last, email, code string }{
 		{"Ines", "Duarte", "ines.duarte@example.com", "INES1042"},
 		{"Ada", "Advocate", "ada.advocate@example.com", "ADA2026"},

@@ -29,6 +29,7 @@ type squatchReferral struct {
 	referrerStatus     string
 	started, modified  time.Time
 	moderated          *time.Time
+	converted          *time.Time
 	since              time.Time // when it begins to show in reads
 	hidden             bool
 }
@@ -61,7 +62,7 @@ func (r *squatchReferral) wire() wireReferral {
 	w := wireReferral{
 		ID: r.id, ReferredUser: r.referred.plain(), ReferrerUser: r.referrer.plain(), ReferralCodeUsed: r.code,
 		ModerationStatus: squatchPending, ReferredModerationStatus: r.referredStatus, ReferrerModerationStatus: r.referrerStatus,
-		DateReferralStarted: r.started.UnixMilli(), DateModerated: millis(r.moderated), DateModified: r.modified.UnixMilli(),
+		DateReferralStarted: r.started.UnixMilli(), DateModerated: millis(r.moderated), DateConverted: millis(r.converted), DateModified: r.modified.UnixMilli(),
 		ProgramID: squatchProgram,
 	}
 	if r.referredStatus != squatchPending && r.referrerStatus != squatchPending {
@@ -75,11 +76,23 @@ func (q *squatch) refer(u *squatchUser, code string, now time.Time) {
 	q.referrals = slices.DeleteFunc(q.referrals, func(r *squatchReferral) bool { return r.referred.account == u.account })
 	q.referred[u.account] = true
 	shown := made(q.s, struct{}{}, now)
-	q.referrals = append(q.referrals, &squatchReferral{
+	ref := &squatchReferral{
 		id: strings.ReplaceAll(newID(), "-", "")[:24], code: code, referred: u, referrer: q.codes[strings.ToLower(code)],
 		referredStatus: squatchPending, referrerStatus: squatchPending, started: now, modified: now,
 		since: shown.since, hidden: shown.hidden,
-	})
+	}
+	q.referrals = append(q.referrals, ref)
+	q.tell("referral.started", ref.wireHook())
+}
+
+// convert notes that a person who was referred did what their referral is for.
+func (q *squatch) convert(u *squatchUser, now time.Time) {
+	for _, ref := range q.referrals {
+		if ref.referred == u && ref.converted == nil {
+			ref.converted, ref.modified = &now, now
+			q.tell("referral.converted", ref.wireHook())
+		}
+	}
 }
 
 // hasReferral says whether the person was referred by the code.
@@ -267,67 +280,10 @@ func (q *squatch) trackEvent(r *squatchRequest) reply {
 			w.DateTriggered = *e.DateTriggered
 		}
 		events = append(events, w)
+		if e.Key == q.set.ConvertsOn {
+			q.convert(u, now)
+		}
 	}
 	q.effect(r, cmp.Or(u.Email, u.user), value(in.IdempotencyKey))
 	return reply{status: http.StatusOK, body: map[string]any{"userId": id.user, "accountId": id.account, "events": events}}
-}
-
-// squatchWebhook is a subscribed URL. Nothing is ever delivered to it.
-type squatchWebhook struct {
-	EndpointURL  string   `json:"endpointUrl"`
-	Name         string   `json:"name"`
-	Source       string   `json:"source"`
-	WebhookTypes []string `json:"webhookTypes"`
-}
-
-func (q *squatch) createWebhook(r *squatchRequest) reply {
-	in, ok := decode[api.WebhookEndpoint](r.request)
-	if !ok {
-		return q.unreadable(r)
-	}
-	w := squatchWebhook{EndpointURL: value(in.EndpointUrl), Name: value(in.Name), Source: "MANUAL", WebhookTypes: []string{"*"}}
-	if w.EndpointURL == "" {
-		return q.bad(r, "endpointUrl is missing")
-	}
-	if in.WebhookTypes != nil {
-		w.WebhookTypes = *in.WebhookTypes
-	}
-	if i := q.webhook(w.EndpointURL); i >= 0 {
-		q.webhooks[i] = w
-	} else {
-		q.webhooks = append(q.webhooks, w)
-	}
-	q.effect(r, "", "")
-	return bodiless(http.StatusCreated)
-}
-
-func (q *squatch) webhook(url string) int {
-	return slices.IndexFunc(q.webhooks, func(w squatchWebhook) bool { return w.EndpointURL == url })
-}
-
-func (q *squatch) listWebhooks(*squatchRequest) reply {
-	return reply{status: http.StatusOK, body: append([]squatchWebhook{}, q.webhooks...)}
-}
-
-func (q *squatch) noWebhook() reply {
-	return squatchFailure(http.StatusNotFound, "Webhook not found.", "WEBHOOK_NOT_FOUND", "")
-}
-
-func (q *squatch) deleteWebhook(r *squatchRequest) reply {
-	i := q.webhook(r.vars["endpointUrl"])
-	if i < 0 {
-		return q.noWebhook()
-	}
-	q.webhooks = slices.Delete(q.webhooks, i, i+1)
-	q.effect(r, "", "")
-	return bodiless(http.StatusNoContent)
-}
-
-// testWebhook says that a test event is on its way; the sandbox sends none.
-func (q *squatch) testWebhook(r *squatchRequest) reply {
-	if q.webhook(r.vars["endpointUrl"]) < 0 {
-		return q.noWebhook()
-	}
-	q.effect(r, "", "")
-	return bodiless(http.StatusNoContent)
 }

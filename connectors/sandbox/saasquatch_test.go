@@ -79,6 +79,7 @@ func userPath(email string) string {
 // example and keeps to the description.
 func TestSquatchAnswersHaveTheShapeOfTheExamples(t *testing.T) {
 	s, base := start(t, Options{})
+	s.squatch.hooks.rt = roundTrip(func(*http.Request) (*http.Response, error) { return answered(http.StatusOK) })
 	referral := func() string {
 		s.squatch.mu.Lock()
 		defer s.squatch.mu.Unlock()
@@ -581,7 +582,16 @@ func TestSquatchOwnCodesAndSegments(t *testing.T) {
 }
 
 func TestSquatchWebhooks(t *testing.T) {
-	_, base := start(t, Options{})
+	s, base := start(t, Options{})
+	var mu sync.Mutex
+	var sent []string
+	s.squatch.hooks.rt = roundTrip(func(r *http.Request) (*http.Response, error) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		sent = append(sent, r.Header.Get("X-Hook-JWS-RFC-7797")+" "+string(body))
+		return answered(http.StatusOK)
+	})
 	for _, name := range []string{"one", "two"} {
 		squatchCall(t, base, "POST", "/subscription", `{"endpointUrl": "https://hooks.example.com/a b?x=1/2", "name": "`+name+`", "webhookTypes": ["test"]}`)
 	}
@@ -593,6 +603,12 @@ func TestSquatchWebhooks(t *testing.T) {
 	if got := squatchCall(t, base, "POST", path+"/test", "").status; got != 204 {
 		t.Errorf("test = %d, want 204", got)
 	}
+	s.squatch.hooks.working.Wait()
+	mu.Lock()
+	if len(sent) != 1 || !strings.Contains(sent[0], "..") || !strings.Contains(sent[0], `"type":"test"`) || !strings.Contains(sent[0], `"tenantAlias":"`) {
+		t.Errorf("delivered %q, want one test event with a detached signature", sent)
+	}
+	mu.Unlock()
 	if got := squatchCall(t, base, "DELETE", path, "").status; got != 204 {
 		t.Errorf("delete = %d, want 204", got)
 	}
@@ -630,7 +646,7 @@ func TestSquatchAdmin(t *testing.T) {
 		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
-	if got := post(`{"second_code": "refuse"}`); got != 200 || s.SaaSquatch() != (SquatchSettings{"refuse", "refuse", "on"}) {
+	if got := post(`{"second_code": "refuse"}`); got != 200 || s.SaaSquatch() != (SquatchSettings{"refuse", "refuse", "on", "purchase"}) {
 		t.Errorf("POST = %d, settings %+v", got, s.SaaSquatch())
 	}
 	for _, bad := range []string{`{"second_code": "maybe"}`, `{"unknown_code": "x"}`, `{"open": "x"}`, `{"opne": "off"}`, `[]`} {
@@ -640,7 +656,7 @@ func TestSquatchAdmin(t *testing.T) {
 	}
 	squatchCall(t, base, "PUT", tomas, upsertBody(tomasMail))
 	s.Reset()
-	if s.SaaSquatch() != (SquatchSettings{"keep", "refuse", "on"}) || squatchCall(t, base, "GET", tomas, "").status != 404 {
+	if s.SaaSquatch() != (SquatchSettings{"keep", "refuse", "on", "purchase"}) || squatchCall(t, base, "GET", tomas, "").status != 404 {
 		t.Errorf("after a reset: %+v", s.SaaSquatch())
 	}
 }

@@ -201,10 +201,14 @@ func (q *squatch) upsert(r *squatchRequest, status int) reply {
 	}
 	now := time.Now()
 	u := q.users[id]
-	if u == nil {
+	fresh := u == nil
+	if fresh {
 		u = q.newUser(id, now, q.inventCode(value(in.FirstName), value(in.LastName)))
 	}
 	q.change(u, in)
+	if fresh {
+		q.tell("user.created", u.plain())
+	}
 	for _, code := range by {
 		q.refer(u, code, now)
 	}
@@ -374,7 +378,8 @@ func (q *squatch) createUser(r *squatchRequest) reply {
 		}
 	}
 	u := q.users[id]
-	if u == nil {
+	fresh := u == nil
+	if fresh {
 		u = q.newUser(id, time.Now(), q.inventCode(value(in.FirstName), value(in.LastName)))
 	}
 	q.change(u, api.OpenUserUpsert{
@@ -382,6 +387,9 @@ func (q *squatch) createUser(r *squatchRequest) reply {
 	})
 	if in.ReferralCode != nil {
 		q.setCode(u, squatchProgram, *in.ReferralCode)
+	}
+	if fresh {
+		q.tell("user.created", u.plain())
 	}
 	q.effect(r, cmp.Or(u.Email, u.user), "")
 	return reply{status: http.StatusOK, body: u.plain()}

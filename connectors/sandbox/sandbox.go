@@ -18,7 +18,8 @@
 //	/_sandbox/faults         GET, POST (a Fault), DELETE
 //	/_sandbox/settings       GET, POST (Settings; what is left out stays)
 //	/_sandbox/saasquatch     GET, POST (SquatchSettings; what is left out stays)
-//	/_sandbox/hooks          GET   Referral Rock's webhook subscriptions with their signing keys
+//	/_sandbox/hooks          GET   webhook subscriptions, Referral Rock's with their signing keys
+//	/.well-known/jwks.json   GET   the keys that SaaSquatch's webhooks are signed with
 //	/_sandbox/reset          POST  everything as it was at the start, faults included
 //
 // It holds everything in memory, writes nothing, and speaks to nobody but those who subscribed to its
@@ -178,7 +179,10 @@ func (s *Server) Reset() {
 
 // Close ends the webhook deliveries that are under way and waits for them. Requests are answered as
 // before, and nothing is delivered any more. Without deliveries there is nothing to close.
-func (s *Server) Close() { s.rock.hooks.close() }
+func (s *Server) Close() {
+	s.rock.hooks.close()
+	s.squatch.hooks.close()
+}
 
 // Received gives the requests that are remembered, newest first.
 func (s *Server) Received() []Received {
