@@ -75,6 +75,7 @@ const (
 	ReasonServerError   Reason = "server_error"   // 5xx: it may have happened
 	ReasonUnreadable    Reason = "unreadable"     // a 2xx whose body cannot be read: it may have happened
 	ReasonInterrupted   Reason = "interrupted"    // the process ended between intent and outcome
+	ReasonRestored      Reason = "restored"       // the store was restored from a backup made before: it may have happened
 	ReasonNoLookup      Reason = "no_lookup"      // the provider cannot say whether it happened
 	ReasonUnclear       Reason = "unclear"        // the provider's look-up gave no clear answer
 	ReasonRedirected    Reason = "redirected"     // redirects are not followed on acts

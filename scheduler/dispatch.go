@@ -168,11 +168,23 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	if t == nil {
 		return nil // it moved on since the queue was read
 	}
+	var before Before
+	if s.history != nil {
+		if before, err = s.history.Before(ctx, email, e, t); err != nil {
+			return err
+		}
+		if before.State != "" {
+			return l.ended(ctx, email, t, before)
+		}
+	}
 	p := Local(st, e, t, s.rulebook(), s.paused, now)
 	ticket := ctx
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
 		if params, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
+			if before.Doubt {
+				return l.doubt(ctx, email, p, params, before)
+			}
 			ticket = s.remote(ctx, p, params)
 		}
 	}

@@ -67,6 +67,8 @@ type Config struct {
 	Log      *slog.Logger
 	// Committed is told of every change after it was committed. It must be quick.
 	Committed func(*sequencer.Change)
+	// History is asked about every touchpoint before it goes out; nil: there is nothing to know.
+	History History
 }
 
 // Scheduler sends touchpoints. Make one with [New].
@@ -76,6 +78,7 @@ type Scheduler struct {
 	accounts  map[string]Account
 	log       *slog.Logger
 	committed func(*sequencer.Change)
+	history   History
 
 	mu     sync.Mutex // guards what follows
 	lanes  map[string]*lane
@@ -86,7 +89,7 @@ type Scheduler struct {
 // New makes a scheduler. It does nothing until Run.
 func New(cfg Config) *Scheduler {
 	s := &Scheduler{
-		store: cfg.Store, rulebook: cfg.Rulebook, accounts: cfg.Accounts, log: cfg.Log, committed: cfg.Committed,
+		store: cfg.Store, rulebook: cfg.Rulebook, accounts: cfg.Accounts, log: cfg.Log, committed: cfg.Committed, history: cfg.History,
 		lanes: map[string]*lane{}, pauses: map[string]Pause{}, grow: make(chan string, 64),
 	}
 	if s.log == nil {

@@ -37,7 +37,7 @@ func benchIntake(b *testing.B, leads int) {
 	defer s.Close()
 	raw := newRaw(b)
 	defer raw.Close()
-	prefill(b, s.db, book, leads)
+	prefill(b, s.db.Load(), book, leads)
 	prefill(b, raw, book, leads)
 
 	rng := rand.New(rand.NewPCG(1, 2))

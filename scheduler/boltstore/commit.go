@@ -22,16 +22,28 @@ type request struct {
 	results []sequencer.Result
 	err     error
 	done    chan struct{}
+	alone   func() error // instead of a batch: run where nothing else is committed
 }
 
 // Commit carries out a batch. See [sequencer.Store].
 func (s *Store) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Result, error) {
 	r := &request{batch: b, done: make(chan struct{})}
+	err := s.send(ctx, r)
+	return r.results, err
+}
+
+// alone runs fn between two transactions, while nothing else is committed through the writer.
+func (s *Store) alone(ctx context.Context, fn func() error) error {
+	return s.send(ctx, &request{alone: fn, done: make(chan struct{})})
+}
+
+// send hands a request to the writer and waits until it is carried out.
+func (s *Store) send(ctx context.Context, r *request) error {
 	s.mu.RLock()
 	select {
 	case <-s.done:
 		s.mu.RUnlock()
-		return nil, ErrClosed
+		return ErrClosed
 	default:
 	}
 	select {
@@ -39,12 +51,12 @@ func (s *Store) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Resu
 		s.mu.RUnlock()
 	case <-ctx.Done():
 		s.mu.RUnlock()
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	// From here on the batch is carried out whatever becomes of ctx, so the answer is waited for: a
 	// caller that left now would not know whether it happened.
 	<-r.done
-	return r.results, r.err
+	return r.err
 }
 
 // write is the one writer. It takes what is waiting, up to a bound, and commits it together: no
@@ -59,29 +71,38 @@ func (s *Store) write() {
 			return
 		}
 		n := len(group[0].batch.Writes)
+		last := group[0] // ends the group when it runs alone
 	collect:
-		for n < s.max {
+		for n < s.max && last.alone == nil {
 			select {
-			case r := <-s.requests:
-				group = append(group, r)
-				n += len(r.batch.Writes)
+			case last = <-s.requests:
+				if last.alone == nil {
+					group = append(group, last)
+					n += len(last.batch.Writes)
+				}
 			default:
 				break collect
 			}
 		}
-		err := s.commit(group)
-		for _, r := range group {
-			if err != nil {
-				r.results, r.err = nil, err
+		if group[0].alone == nil {
+			err := s.commit(group)
+			for _, r := range group {
+				if err != nil {
+					r.results, r.err = nil, err
+				}
+				close(r.done)
 			}
-			close(r.done)
+		}
+		if last.alone != nil {
+			last.err = last.alone()
+			close(last.done)
 		}
 	}
 }
 
 // commit runs a group of requests in one transaction.
 func (s *Store) commit(group []*request) error {
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.db.Load().Update(func(tx *bolt.Tx) error { // Compact runs on this goroutine too
 		t := newTxn(tx)
 		for _, r := range group {
 			r.results = make([]sequencer.Result, len(r.batch.Writes))

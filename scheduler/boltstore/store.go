@@ -16,6 +16,7 @@
 //	rollups      day ‖ sequence ‖ step ‖ what → count; day 0 holds the totals
 //	rules        version                      → the rule files of that version
 //	meta         format, instance, identity of the file, key of links, watermarks, switches
+//	evidence     what was done since the backup that this store was restored from, if it was
 //
 // due and intents are indexes over the leads: every commit derives them from the lead's old and new
 // state, so they cannot disagree with it, and [Store.Check] proves that they do not.
@@ -36,6 +37,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -89,16 +92,19 @@ type Options struct {
 
 // Store is an open store file. It is safe for concurrent use.
 type Store struct {
-	db       *bolt.DB
+	db       atomic.Pointer[bolt.DB] // another one after Compact
 	path     string
 	instance string
-	copied   bool
+	copied   atomic.Bool
+	restored atomic.Pointer[Restored] // nil: it was not
 	max      int
 
 	requests chan *request
 	done     chan struct{} // closed by Close, under mu
 	mu       sync.RWMutex  // guards closing against senders on requests
 	writer   sync.WaitGroup
+	upkeep   sync.Mutex   // held by Backup and Compact, which do not go together
+	swap     sync.RWMutex // held for reading by what writes past the writer, and by Compact
 }
 
 // Open opens the store file in dir, making directory and file when there are none. The directory
@@ -124,7 +130,8 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, path: path, max: opts.MaxWrites, requests: make(chan *request), done: make(chan struct{})}
+	s := &Store{path: path, max: opts.MaxWrites, requests: make(chan *request), done: make(chan struct{})}
+	s.db.Store(db)
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -172,54 +179,101 @@ func create(path string, wait time.Duration) error {
 	if err := os.Link(fresh, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make %s: %w", path, err)
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncDir(dir)
 }
 
-// openFile opens a bbolt file with the settings that were measured to be safe and quick: the
-// freelist is not written with every commit, and the mapping is made large at once, because growing
-// it would stop the writer until every reader is done. Address space is all that this costs.
+// openFile opens a bbolt file that is whole, with the settings that were measured to be safe and
+// quick: the freelist is not written with every commit, and the mapping is made large at once, because
+// growing it would stop the writer until every reader is done. Address space is all that this costs.
 func openFile(path string, wait time.Duration) (*bolt.DB, error) {
-	opts := &bolt.Options{Timeout: wait, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: initialMmap}
-	db, err := bolt.Open(path, 0o600, opts)
-	if err != nil && isNoMemory(err) {
-		opts.InitialMmapSize = 0 // the address space is limited here; go on without
-		db, err = bolt.Open(path, 0o600, opts)
+	for {
+		if _, err := os.Stat(path); err == nil {
+			if err := inspect(path, wait); err != nil {
+				return nil, openError(path, err)
+			}
+		}
+		var opened *os.File
+		opts := &bolt.Options{Timeout: wait, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: initialMmap}
+		opts.OpenFile = func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			opened, err = os.OpenFile(name, flag, mode)
+			return opened, err
+		}
+		db, err := bolt.Open(path, 0o600, opts)
+		if err != nil && isNoMemory(err) {
+			opts.InitialMmapSize = 0 // the address space is limited here; go on without
+			db, err = bolt.Open(path, 0o600, opts)
+		}
+		if err != nil {
+			return nil, openError(path, err)
+		}
+		// While the lock was waited for, the file may have been put aside for another one, by a restore
+		// or a compaction. What was opened then is not what stands there.
+		mine, err := opened.Stat()
+		if err != nil {
+			return nil, errors.Join(openError(path, err), db.Close())
+		}
+		there, err := os.Stat(path)
+		if err == nil && os.SameFile(mine, there) {
+			return db, nil
+		}
+		if err := db.Close(); err != nil {
+			return nil, openError(path, err)
+		}
 	}
-	switch {
-	case err == nil:
-		return db, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%s: %w (%v); restore it from a backup, or move it away to begin with an empty one", path, ErrNotAStore, err)
-	}
-	return nil, fmt.Errorf("open %s: %w", path, err)
 }
 
-// load reads what must be known about the file before it is used.
-func (s *Store) load() error {
-	var stored []byte
-	err := s.db.View(func(tx *bolt.Tx) error {
+// openError says what can be done about a file that cannot be opened.
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, ErrInUse), errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%s: %w", path, ErrInUse)
+	case errors.Is(err, ErrNotAStore):
+		return fmt.Errorf("%s: %w; nothing was changed. Restore a backup with `lodestone restore`, or move the file away to begin with an empty one", path, err)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return openError(path, fmt.Errorf("%w (%v)", ErrNotAStore, err))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("open %s: %w; it must be readable and writable by the user that lodestone runs as, on a disk that is not read-only", path, err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("open %s: %w; make room on the disk", path, err)
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}
+
+// verify looks whether the file is one of ours and of a format that is understood.
+func (s *Store) verify() error {
+	return s.view(func(tx *bolt.Tx) error {
 		for _, b := range buckets {
 			if tx.Bucket(b) == nil {
 				return fmt.Errorf("%s: %w: bucket %q is missing", s.path, ErrNotAStore, b)
 			}
 		}
-		meta := tx.Bucket(bMeta)
-		v := meta.Get(kFormat)
+		v := tx.Bucket(bMeta).Get(kFormat)
 		if len(v) != 4 {
 			return fmt.Errorf("%s: %w: it names no format", s.path, ErrNotAStore)
 		}
 		if f := binary.BigEndian.Uint32(v); f > Format {
 			return fmt.Errorf("%s: %w: it has format %d, this one reads up to %d; use the newer version, or restore a backup made before it", s.path, ErrNewer, f, Format)
 		}
+		return nil
+	})
+}
+
+// load reads what must be known about the file before it is used.
+func (s *Store) load() error {
+	if err := s.verify(); err != nil {
+		return err
+	}
+	var stored []byte
+	err := s.view(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bMeta)
 		s.instance = string(meta.Get(kInstance))
 		stored = append(stored, meta.Get(kIdentity)...)
-		return nil
+		var r Restored
+		ok, err := getJSON(tx, kRestored, &r)
+		if ok {
+			s.restored.Store(&r)
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -231,25 +285,38 @@ func (s *Store) load() error {
 	if len(stored) == 0 {
 		return s.putMeta(kIdentity, []byte(now))
 	}
-	s.copied = string(stored) != now
+	s.copied.Store(string(stored) != now)
 	return nil
 }
 
 // Copied reports whether this file is a copy of the one that last acted: its inode or its time of
 // birth are others than the file itself says. A copy answers questions and must not act until
 // [Store.Claim].
-func (s *Store) Copied() bool { return s.copied }
+func (s *Store) Copied() bool { return s.copied.Load() }
 
-// Claim makes this file the one that acts.
+// Claim makes this file the one that acts. A store that was restored becomes an instance of its own.
 func (s *Store) Claim(context.Context) error {
-	now, err := fileIdentity(s.path)
+	identity, err := fileIdentity(s.path)
 	if err != nil {
 		return fmt.Errorf("identity of %s: %w", s.path, err)
 	}
-	if err := s.putMeta(kIdentity, []byte(now)); err != nil {
+	var claimed *Restored
+	var instance string
+	err = s.update(func(tx *bolt.Tx) error {
+		if claimed, err = claimRestored(tx, time.Now().UTC()); err != nil {
+			return err
+		}
+		instance = string(tx.Bucket(bMeta).Get(kInstance))
+		return tx.Bucket(bMeta).Put(kIdentity, []byte(identity))
+	})
+	if err != nil {
 		return err
 	}
-	s.copied = false
+	if claimed != nil {
+		s.restored.Store(claimed)
+	}
+	s.instance = instance
+	s.copied.Store(false)
 	return nil
 }
 
@@ -298,7 +365,9 @@ func (s *Store) Close() error {
 	close(s.done)
 	s.mu.Unlock()
 	s.writer.Wait()
-	return s.db.Close()
+	s.upkeep.Lock()
+	defer s.upkeep.Unlock()
+	return s.db.Load().Close()
 }
 
 // putMeta writes one key of the meta bucket, past the writer: for what is set rarely.
@@ -308,9 +377,11 @@ func (s *Store) putMeta(key, value []byte) error {
 
 // update runs fn in a transaction of its own.
 func (s *Store) update(fn func(*bolt.Tx) error) error {
-	if err := s.db.Update(fn); err != nil {
-		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-			return ErrClosed
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	if err := s.retry(func(db *bolt.DB) error { return db.Update(fn) }); err != nil {
+		if errors.Is(err, ErrClosed) {
+			return err
 		}
 		return fmt.Errorf("store: %w", err)
 	}
@@ -319,9 +390,19 @@ func (s *Store) update(fn func(*bolt.Tx) error) error {
 
 // view runs fn in a read transaction.
 func (s *Store) view(fn func(*bolt.Tx) error) error {
-	err := s.db.View(fn)
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
+	return s.retry(func(db *bolt.DB) error { return db.View(fn) })
+}
+
+// retry runs fn with the open file, and again when Compact put another in its place meanwhile.
+func (s *Store) retry(fn func(*bolt.DB) error) error {
+	for {
+		db := s.db.Load()
+		err := fn(db)
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+			return err
+		}
+		if s.db.Load() == db {
+			return ErrClosed
+		}
 	}
-	return err
 }
