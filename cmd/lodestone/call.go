@@ -336,7 +336,7 @@ func (c *cli) dryRun(ctx context.Context, a config.Connector, e *connectors.Endp
 // on record there.
 func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*connection, error) {
 	if client, ok := api.Dial(cfg.Data); ok {
-		return &connection{client, nil, func() error { return nil }}, nil
+		return &connection{client, nil, nil, func() error { return nil }}, nil
 	}
 	requests := prometheus.NewRegistry()
 	account, err := open(a, requests, c.logger(cfg))
@@ -352,7 +352,7 @@ func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*co
 		return nil, errors.Join(err, store.Close())
 	}
 	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return nil }, Accounts: map[string]*connectors.Account{a.Name: account}}
-	return &connection{api.Direct(server.Handler()), nil, func() error { return errors.Join(pace.keep(), store.Close()) }}, nil
+	return &connection{api.Direct(server.Handler()), nil, store, func() error { return errors.Join(pace.keep(), store.Close()) }}, nil
 }
 
 // pace keeps an account's rate across commands that follow each other without a worker, each a process

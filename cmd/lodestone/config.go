@@ -156,6 +156,7 @@ func (s settings) worker(c *cli) (app.Options, error) {
 	return app.Options{
 		HookSecrets: hookSecrets,
 		Data:        s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
+		Retention:    app.Retention(s.Retention),
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
 		RulesOptions: s.rulesOptions(),
 		Accounts: func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {

@@ -22,7 +22,8 @@ import (
 // process from the store file.
 type connection struct {
 	*api.Client
-	set   *rules.Set // the rules that name the bands; nil when there are none
+	set   *rules.Set       // the rules that name the bands; nil when there are none
+	store *boltstore.Store // nil when a worker answers
 	close func() error
 }
 
@@ -37,7 +38,7 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	}
 	set, _ := rules.Load(cfg.Rules, cfg.rulesOptions()) // only for naming the bands' limits; `check` tells of faults
 	if client, ok := api.Dial(cfg.Data); ok {
-		return &connection{client, set, func() error { return nil }}, nil
+		return &connection{client, set, nil, func() error { return nil }}, nil
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Data, boltstore.FileName)); err != nil {
 		return nil, fmt.Errorf("there is no data in %s: no worker ran there yet. Start one with `lodestone run`, or name its directory with --data", cfg.Data)
@@ -45,7 +46,7 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	store, err := boltstore.Open(cfg.Data, boltstore.Options{})
 	if errors.Is(err, boltstore.ErrInUse) {
 		if client, ok := api.Dial(cfg.Data); ok { // a worker that started just now
-			return &connection{client, set, func() error { return nil }}, nil
+			return &connection{client, set, nil, func() error { return nil }}, nil
 		}
 		return nil, fmt.Errorf("%w, and it does not answer on its socket; if it is starting or stopping, try again in a moment", err)
 	}
@@ -60,7 +61,7 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	if set == nil && book != nil {
 		set = book.Current()
 	}
-	return &connection{api.Direct(server.Handler()), set, store.Close}, nil
+	return &connection{api.Direct(server.Handler()), set, store, store.Close}, nil
 }
 
 // confirm asks on a terminal and needs --yes elsewhere.

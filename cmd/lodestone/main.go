@@ -24,7 +24,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2 // used wrongly
-	exitFound  = 3 // `check` or `test` found problems
+	exitFound  = 3 // `check`, `test` or `doctor` found problems
 )
 
 func main() {
@@ -128,6 +128,7 @@ func (c *cli) root() *cobra.Command {
 		c.callCmd,
 		c.hooksCmd,
 		c.sandboxCmd,
+		c.backupCmd, c.restoreCmd, c.compactCmd, c.doctorCmd,
 		c.schemaCmd,
 		c.versionCmd,
 		c.benchCmd,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/doctor"
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
@@ -33,6 +34,7 @@ type Store interface {
 	Paused(ctx context.Context) (map[string]scheduler.Pause, error)
 	Copied() bool
 	Claim(ctx context.Context) error
+	Upkeep
 }
 
 // Server answers the API's requests.
@@ -47,6 +49,8 @@ type Server struct {
 	Operations map[string]lodestone.Operation
 	// Publish stores submissions; nil where none are taken.
 	Publish Publisher
+	// Doctor looks for what is wrong; nil where the caller does that.
+	Doctor func(context.Context) doctor.Report
 	// Worker reports whether a running worker answers.
 	Worker bool
 }
@@ -90,6 +94,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
 	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
 	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))
+	s.upkeepRoutes(mux)
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
 	}))

@@ -24,6 +24,7 @@ import (
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/internal/doctor"
 	"github.com/lodestonehq/lodestone/internal/events"
 	"github.com/lodestonehq/lodestone/internal/gateway"
 	"github.com/lodestonehq/lodestone/internal/links"
@@ -48,6 +49,7 @@ type Options struct {
 	Accounts func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error)
 	// HookSecrets are the secrets by which webhooks are verified, by account and setting.
 	HookSecrets map[string]map[string]connectors.Secret
+	Retention   Retention
 	// TimeScale divides every waiting time of the rule files; 0: 1. For demonstrations.
 	TimeScale    float64
 	AcceptStream bool // see [sequencer.Config]
@@ -160,6 +162,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 func (w *Worker) build(ctx context.Context) error {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Store: w.store, Rulebook: w.book.Load, Accounts: w.schedulerAccounts(), Log: w.log, Committed: w.committed,
+		History: w.store,
 	})
 	w.outbox = events.New(w.store, w.broker, w.store.Instance(), w.log)
 	intake := func(stream string) *sequencer.Intake {
@@ -254,6 +257,13 @@ func (w *Worker) api() *api.Server {
 	if w.broker != nil {
 		s.Publish = w.broker
 	}
+	s.Doctor = func(ctx context.Context) (r doctor.Report) {
+		r.Store(ctx, w.store)
+		if w.broker != nil {
+			r.Streams(ctx, w.store, w.broker)
+		}
+		return r
+	}
 	return s
 }
 
@@ -322,10 +332,13 @@ func (w *Worker) act(ctx context.Context) error {
 				return nil
 			}
 		}
+		if err := w.gather(ctx); err != nil {
+			return err
+		}
 		return w.scheduler.Run(ctx)
 	})
 	g.Go(func() error { return w.outbox.Run(ctx) })
-	g.Go(func() error { return w.trim(ctx) })
+	g.Go(func() error { return w.upkeep(ctx) })
 	return g.Wait()
 }
 

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
@@ -107,73 +104,4 @@ func restored(files []boltstore.RuleFile) []rules.File {
 		list = append(list, rules.File{Name: f.Name, Data: f.Data})
 	}
 	return list
-}
-
-// How long messages stay in their streams after they were applied or published: long enough to
-// replay past leads through new rules and to go back to a backup.
-const (
-	keepApplied = 90 * 24 * time.Hour
-	keepEvents  = 7 * 24 * time.Hour
-	trimEvery   = time.Hour
-)
-
-// trim purges what is applied and old, until ctx is done. The streams have no age limit of their own,
-// because that could drop what was not applied yet.
-func (w *Worker) trim(ctx context.Context) error {
-	tick := time.NewTicker(trimEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		for _, stream := range []string{sequencer.FormsStream, sequencer.SignalsStream} {
-			mark, err := w.store.Watermark(ctx, stream)
-			if err == nil {
-				err = purge(ctx, w.broker.JetStream(), stream, time.Now().Add(-keepApplied), mark.Seq)
-			}
-			if err != nil {
-				w.log.WarnContext(ctx, "cannot trim a stream", "stream", stream, "error", err)
-			}
-		}
-		if err := purge(ctx, w.broker.JetStream(), "LODESTONE_EVENTS", time.Now().Add(-keepEvents), ^uint64(0)); err != nil {
-			w.log.WarnContext(ctx, "cannot trim a stream", "stream", "LODESTONE_EVENTS", "error", err)
-		}
-	}
-}
-
-// purge removes a stream's messages that are older than before and not past the sequence number
-// upTo.
-func purge(ctx context.Context, js jetstream.JetStream, name string, before time.Time, upTo uint64) error {
-	stream, err := js.Stream(ctx, name)
-	if err != nil {
-		return err
-	}
-	info := stream.CachedInfo()
-	if info.State.Msgs == 0 || info.State.FirstTime.After(before) {
-		return nil
-	}
-	first := info.State.LastSeq + 1 // nothing is younger: all of it may go
-	if info.State.LastTime.After(before) {
-		c, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{
-			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &before, HeadersOnly: true,
-		})
-		if err != nil {
-			return err
-		}
-		m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		first = meta.Sequence.Stream
-	}
-	if upTo != ^uint64(0) {
-		first = min(first, upTo+1)
-	}
-	return stream.Purge(ctx, jetstream.WithPurgeSequence(first))
 }

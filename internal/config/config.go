@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lodestonehq/lodestone/scoring"
 )
@@ -45,6 +46,7 @@ type Config struct {
 	NATS       NATS
 	HTTP       HTTP
 	Log        Log
+	Retention  Retention
 	Connectors []Connector // by name; those that anything is configured of
 	Warnings   []string    // about variables that mean nothing
 }
@@ -73,6 +75,15 @@ type HTTP struct {
 type Log struct {
 	Level  slog.Level
 	Format string // text or json
+}
+
+// Retention says how long what is over is kept.
+type Retention struct {
+	Journal     time.Duration // what was decided and done, lead by lead
+	Leads       time.Duration // leads with nothing pending, after the last thing that happened
+	Attention   time.Duration // submissions and signals that could not be used
+	Submissions time.Duration // in their streams, after they were applied
+	Events      time.Duration // in their stream
 }
 
 // LoadOptions says what to read.
@@ -122,6 +133,8 @@ func (c *Config) defaults(l *loader) {
 	c.HTTP.Listen = "127.0.0.1:8080"
 	c.HTTP.Origins = []string{"*"}
 	c.Log = Log{Level: slog.LevelInfo, Format: "text"}
+	const day = 24 * time.Hour
+	c.Retention = Retention{Journal: 400 * day, Leads: 1100 * day, Attention: 400 * day, Submissions: 90 * day, Events: 7 * day}
 }
 
 // read finds and reads the configuration file; path is empty when there is none. name is the path as

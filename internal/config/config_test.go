@@ -60,9 +60,13 @@ func defaults() Config {
 		Data: "data", Rules: "rules",
 		NATS: NATS{Listen: "127.0.0.1:4222", Replicas: 1},
 		HTTP: HTTP{Listen: "127.0.0.1:8080", Origins: []string{"*"}},
-		Log:  Log{Format: "text"},
+		Log:  Log{Format: "text"}, Retention: kept,
 	}
 }
+
+const day = 24 * time.Hour
+
+var kept = Retention{Journal: 400 * day, Leads: 1100 * day, Attention: 400 * day, Submissions: 90 * day, Events: 7 * day}
 
 func TestDefaults(t *testing.T) {
 	for name, text := range map[string]string{"no file": "", "an empty file": "# nothing\n", "empty keys": "data:\nnats: {url: , listen: ~}\nconnectors:\n"} {
@@ -127,7 +131,7 @@ connectors:
 		NATS: NATS{URL: "nats://a:4222, nats://b:4222", Listen: "none", Credentials: "nats.creds", Monitor: []string{"http://a:8222", "http://b:8222"},
 			SystemCredentials: "/etc/sys.creds", AcceptUnsynced: true, MaxStore: 3 << 29, MaxBytes: 1 << 20, Replicas: 3},
 		HTTP: HTTP{Listen: "[::1]:9000", Origins: []string{"https://example.com", "http://localhost:3000"}},
-		Log:  Log{Level: slog.LevelWarn, Format: "json"},
+		Log:  Log{Level: slog.LevelWarn, Format: "json"}, Retention: kept,
 		Connectors: []Connector{
 			{Name: "23blocks", Kind: "23blocks", Settings: map[string]string{"app_id": "12345", "form": "landing"}},
 			{Name: "referralrock", Kind: "referralrock", BaseURL: "https://api.referralrock.com", Rate: 10, Concurrency: 4, Timeout: 90 * time.Second,
@@ -155,6 +159,7 @@ func TestEveryVariable(t *testing.T) {
 		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "log.level": "error", "log.format": "json",
 		"base_url": "https://x", "rate": "3600/h", "concurrency": "2", "timeout": "500ms", "attempts": "4", "settle": "1d", "suppression": "provider",
 		"on_unknown": "lookup", "insecure": "1",
+		"retention.journal": "10d", "retention.leads": "10w", "retention.attention": "48h", "retention.submissions": "3d", "retention.events": "1d",
 	}
 	var env []string
 	seen := 0
@@ -179,7 +184,7 @@ func TestEveryVariable(t *testing.T) {
 		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
 			AcceptUnsynced: true, MaxStore: 1e9, MaxBytes: 2e6, Replicas: 2},
 		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c"},
-		Log:  Log{Level: slog.LevelError, Format: "json"},
+		Log:  Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},
 		Connectors: []Connector{{Name: "referralrock", Kind: "referralrock", BaseURL: "https://x", Rate: 1, Concurrency: 2, Timeout: 500 * time.Millisecond,
 			Attempts: 4, Settle: 24 * time.Hour, Suppression: "provider", OnUnknown: "lookup", Insecure: true, Settings: map[string]string{}, Secrets: map[string]Secret{}}},
 	}

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // form says how a value is written; the schema and the reader of the file go by it.
 type form int
 
@@ -58,5 +60,21 @@ func (c *Config) settings() []setting {
 			doc: "Least important level that is logged. Default info"},
 		{path: "log.format", words: []string{"text", "json"}, set: oneOf(&c.Log.Format, "text", "json"),
 			doc: "How a line is written. Default text"},
+		{path: "retention.journal", form: formDuration, set: duration(&c.Retention.Journal, shortest, longest),
+			doc: "How long what was decided and done is kept, lead by lead; the daily counts stay. Default 400d"},
+		{path: "retention.leads", form: formDuration, set: duration(&c.Retention.Leads, 30*shortest, longest),
+			doc: "How long a lead is kept after the last thing that happened, when nothing is pending; who comes back later is a new lead. Default 1100d"},
+		{path: "retention.attention", form: formDuration, set: duration(&c.Retention.Attention, shortest, longest),
+			doc: "How long submissions and signals that could not be used are kept. Default 400d"},
+		{path: "retention.submissions", form: formDuration, set: duration(&c.Retention.Submissions, shortest, longest),
+			doc: "How long submissions stay in their stream after they were applied; an older backup cannot be brought up to date. Default 90d"},
+		{path: "retention.events", form: formDuration, set: duration(&c.Retention.Events, shortest, longest),
+			doc: "How long events stay in their stream; a restored backup learns from them what was sent since. Default 7d"},
 	}
 }
+
+// What may be said of retention: a day is the least, so that a slip does not empty the store.
+const (
+	shortest = 24 * time.Hour
+	longest  = 100 * 365 * 24 * time.Hour
+)

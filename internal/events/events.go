@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -122,7 +123,7 @@ func (o *Outbox) publish(ctx context.Context, entries []lodestone.Entry) error {
 		for n, ev := range Of(&entries[i]) {
 			id := fmt.Sprintf("%s-%d-%d", o.Instance, entries[i].Seq, n)
 			body, err := json.Marshal(envelope{
-				SpecVersion: "1.0", ID: id, Source: "lodestone/" + o.Instance, Type: "lodestone." + ev.Name,
+				SpecVersion: "1.0", ID: id, Source: sourcePrefix + o.Instance, Type: "lodestone." + ev.Name,
 				Time: entries[i].At, ContentType: "application/json", Data: ev.Data,
 			})
 			if err != nil {
@@ -149,6 +150,23 @@ type envelope struct {
 	ContentType string    `json:"datacontenttype"`
 	Data        any       `json:"data"`
 }
+
+// Touchpoint reads an event about a touchpoint as it was published: its data, the instance that
+// published it, and when it happened.
+func Touchpoint(message []byte) (t TouchpointData, instance string, at time.Time, err error) {
+	e := envelope{Data: &t}
+	if err := json.Unmarshal(message, &e); err != nil {
+		return t, "", time.Time{}, err
+	}
+	instance, ok := strings.CutPrefix(e.Source, sourcePrefix)
+	if !ok || e.SpecVersion != "1.0" {
+		return t, "", time.Time{}, fmt.Errorf("an event of %q, not of ours", e.Source)
+	}
+	return t, instance, e.Time, nil
+}
+
+// sourcePrefix begins the source of every event; the instance follows.
+const sourcePrefix = "lodestone/"
 
 // Event is one thing to tell: <noun>.<verb> and its data.
 type Event struct {
@@ -177,7 +195,8 @@ type (
 		Email lodestone.Email `json:"email"`
 		lodestone.EnrollmentEntry
 	}
-	touchpointData struct {
+	// TouchpointData is the data of an event about a touchpoint.
+	TouchpointData struct {
 		Email     lodestone.Email           `json:"email"`
 		ID        string                    `json:"id"`
 		Sequence  string                    `json:"sequence"`
@@ -224,7 +243,7 @@ func Of(e *lodestone.Entry) []Event {
 		case n.State == lodestone.TouchpointHeld:
 			verb = "unknown" // for a human to settle; the state in the data says so
 		}
-		list = append(list, Event{"touchpoint." + verb, touchpointData{
+		list = append(list, Event{"touchpoint." + verb, TouchpointData{
 			e.Lead, n.ID, n.Sequence, n.Step, n.Operation, n.State, n.Reason, n.DueAt, n.Reference,
 		}})
 	}

@@ -58,6 +58,11 @@ type Outcome struct {
 	Reference string                    `json:"reference,omitempty"`
 }
 
+// Known reports whether an outcome says more than that the touchpoint waits.
+func (o Outcome) Known() bool {
+	return o.ID != "" && o.State != "" && o.State != lodestone.TouchpointScheduled && o.State != lodestone.TouchpointIntended
+}
+
 // asked marks a touchpoint whose doubt went to the provider or to a human.
 const asked lodestone.TouchpointState = "asked"
 
@@ -225,11 +230,12 @@ func takeOver(tx *bolt.Tx, ev *bolt.Bucket, from *bolt.Tx, info *RestoreInfo) er
 			return fmt.Errorf("the journal of the store that is replaced: %w", err)
 		}
 		for _, n := range e.Touchpoints {
-			if n.State == lodestone.TouchpointScheduled || n.State == lodestone.TouchpointIntended {
+			o := Outcome{n.ID, e.Lead, n.Operation, n.State, n.Reason, e.At, n.Reference}
+			if !o.Known() {
 				continue
 			}
 			info.Outcomes++
-			if err := putOutcome(ev, Outcome{n.ID, e.Lead, n.Operation, n.State, n.Reason, e.At, n.Reference}); err != nil {
+			if err := putOutcome(ev, o); err != nil {
 				return err
 			}
 		}

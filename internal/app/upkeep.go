@@ -1,0 +1,124 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+// Retention says how long what is over is kept. Zero: as the configuration's defaults say for messages
+// in the streams, for ever for what is in the store.
+type Retention struct {
+	Journal, Leads, Attention time.Duration
+	// Messages stay in their streams after they were applied or published for long enough to replay
+	// past leads through new rules and to go back to a backup.
+	Submissions, Events time.Duration
+}
+
+const (
+	keepSubmissions = 90 * 24 * time.Hour
+	keepEvents      = 7 * 24 * time.Hour
+	upkeepEvery     = time.Hour
+)
+
+// upkeep deletes what is older than it is to be kept, now and every hour, until ctx is done. The
+// streams have no age limit of their own, because that could drop what was not applied yet.
+func (w *Worker) upkeep(ctx context.Context) error {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		w.trim(ctx)
+		w.prune(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// prune deletes from the store what is old.
+func (w *Worker) prune(ctx context.Context) {
+	r := w.opts.Retention
+	for _, p := range []struct {
+		what string
+		keep time.Duration
+		do   func(context.Context, time.Time) (int, error)
+	}{
+		{"journal entries", r.Journal, w.store.PruneJournal},
+		{"leads", r.Leads, w.store.PruneLeads},
+		{"attention items", r.Attention, w.store.PruneAttention},
+	} {
+		if p.keep == 0 {
+			continue
+		}
+		n, err := p.do(ctx, time.Now().Add(-p.keep))
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			w.log.WarnContext(ctx, "cannot delete what is old", "what", p.what, "error", err)
+		case n > 0:
+			w.log.InfoContext(ctx, "deleted what is older than it is kept", "what", p.what, "deleted", n, "kept", p.keep)
+		}
+	}
+}
+
+// trim purges from the streams what is applied and old.
+func (w *Worker) trim(ctx context.Context) {
+	for _, stream := range []string{sequencer.FormsStream, sequencer.SignalsStream} {
+		mark, err := w.store.Watermark(ctx, stream)
+		if err == nil {
+			err = purge(ctx, w.broker.JetStream(), stream, time.Now().Add(-cmp.Or(w.opts.Retention.Submissions, keepSubmissions)), mark.Seq)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "cannot trim a stream", "stream", stream, "error", err)
+		}
+	}
+	if r := w.store.Restored(); r != nil && !r.Gathered {
+		return // they say what was sent since the backup
+	}
+	if err := purge(ctx, w.broker.JetStream(), broker.EventsStream, time.Now().Add(-cmp.Or(w.opts.Retention.Events, keepEvents)), ^uint64(0)); err != nil && ctx.Err() == nil {
+		w.log.WarnContext(ctx, "cannot trim a stream", "stream", broker.EventsStream, "error", err)
+	}
+}
+
+// purge removes a stream's messages that are older than before and not past the sequence number
+// upTo.
+func purge(ctx context.Context, js jetstream.JetStream, name string, before time.Time, upTo uint64) error {
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	if info.State.Msgs == 0 || info.State.FirstTime.After(before) {
+		return nil
+	}
+	first := info.State.LastSeq + 1 // nothing is younger: all of it may go
+	if info.State.LastTime.After(before) {
+		c, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &before, HeadersOnly: true,
+		})
+		if err != nil {
+			return err
+		}
+		m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		first = meta.Sequence.Stream
+	}
+	if upTo != ^uint64(0) {
+		first = min(first, upTo+1)
+	}
+	return stream.Purge(ctx, jetstream.WithPurgeSequence(first))
+}
