@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -196,4 +197,62 @@ func prefill(b *testing.B, db *bolt.DB, book *sequencer.Rulebook, leads int) {
 	if err := db.Sync(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkCommitDuringBackup commits one submission at a time into a store of 200,000 leads, half of
+// the time while a backup of it is written to the same disk, and says how long a commit took.
+func BenchmarkCommitDuringBackup(b *testing.B) {
+	ctx, book, dir := context.Background(), rulebook(b), b.TempDir()
+	s, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	prefill(b, s.db.Load(), book, 200_000)
+	n := 0
+	one := func() time.Duration {
+		n++
+		begin := time.Now()
+		if _, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{submit(book, lodestone.Email(fmt.Sprintf("new%d@example.com", n)), "1", start, 0)}}); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	var quiet, busy []float64
+	var bytes int64
+	var took time.Duration
+	for b.Loop() {
+		done := make(chan error, 1)
+		begin := time.Now()
+		go func() {
+			_, err := WriteBackup(ctx, filepath.Join(dir, fmt.Sprint("b", n)), func(w io.Writer) error {
+				size, err := s.Backup(ctx, w)
+				bytes += size
+				took += time.Since(begin)
+				return err
+			})
+			done <- err
+		}()
+		for running := true; running; {
+			select {
+			case err := <-done:
+				if err != nil {
+					b.Fatal(err)
+				}
+				running = false
+			default:
+				busy = append(busy, one().Seconds())
+			}
+		}
+		for range 300 {
+			quiet = append(quiet, one().Seconds())
+		}
+	}
+	for name, list := range map[string][]float64{"alone": quiet, "backup": busy} {
+		slices.Sort(list)
+		b.ReportMetric(1e6*list[len(list)/2], name+"-p50-us")
+		b.ReportMetric(1e6*list[len(list)*99/100], name+"-p99-us")
+	}
+	b.ReportMetric(float64(bytes)/took.Seconds()/1e6, "backup-MB/s")
+	b.ReportMetric(0, "ns/op")
 }
