@@ -122,6 +122,8 @@ func readable(name string, k, v []byte) (any, error) {
 		return c.N, err
 	}
 	switch {
+	case string(k) == string(kLinkKey):
+		return "<secret>", nil
 	case json.Valid(v):
 		return json.RawMessage(bytes.Clone(v)), nil
 	case bytes.HasPrefix(k, []byte("watermark/")) && len(v) == 16:
