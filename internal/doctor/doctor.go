@@ -210,4 +210,3 @@ func (r *Report) Streams(ctx context.Context, s *boltstore.Store, b *broker.Brok
 	}
 	r.Done(check, "compared with what was applied")
 }
-
