@@ -117,7 +117,7 @@ func (c *cli) root() *cobra.Command {
 		c.runCmd,
 		c.submitCmd,
 		c.checkCmd,
-		c.testCmd,
+		c.testCmd, c.planCmd,
 		c.scoreCmd,
 		c.explainCmd,
 		c.renderCmd,

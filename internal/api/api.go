@@ -51,6 +51,8 @@ type Server struct {
 	Publish Publisher
 	// Doctor looks for what is wrong; nil where the caller does that.
 	Doctor func(context.Context) doctor.Report
+	// Past gives what was submitted so far; nil where it cannot be had.
+	Past Past
 	// Worker reports whether a running worker answers.
 	Worker bool
 }
@@ -95,6 +97,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
 	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))
 	s.upkeepRoutes(mux)
+	mux.HandleFunc("GET /api/v1/past", s.past)
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
 	}))

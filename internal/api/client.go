@@ -109,13 +109,18 @@ func (c *Client) raw(ctx context.Context, method, path string, query url.Values,
 		return nil, fmt.Errorf("the worker's answer broke off: %w", err)
 	}
 	if res.StatusCode >= 300 {
-		p := &Problem{}
-		if json.Unmarshal(body, p) != nil || p.Title == "" {
-			p = problem(res.StatusCode, "the worker answered %s", res.Status)
-		}
-		return nil, p
+		return nil, problemIn(body, res)
 	}
 	return body, nil
+}
+
+// problemIn is what an answer of a worker that says no holds.
+func problemIn(body []byte, res *http.Response) *Problem {
+	p := &Problem{}
+	if json.Unmarshal(body, p) != nil || p.Title == "" {
+		p = problem(res.StatusCode, "the worker answered %s", res.Status)
+	}
+	return p
 }
 
 // Lead explains one address, with the newest entries of its history; a limit of 0 leaves it to the API how

@@ -28,6 +28,7 @@ import (
 	"github.com/lodestonehq/lodestone/internal/events"
 	"github.com/lodestonehq/lodestone/internal/gateway"
 	"github.com/lodestonehq/lodestone/internal/links"
+	"github.com/lodestonehq/lodestone/internal/replay"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
@@ -254,6 +255,12 @@ func (w *Worker) Client() *api.Client { return api.Direct(w.api().Handler()) }
 
 func (w *Worker) api() *api.Server {
 	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Operations: w.opts.RulesOptions.Operations, Worker: true}
+	s.Past = func(ctx context.Context) (replay.Head, replay.Source, error) {
+		if w.broker == nil { // a copy leaves its streams alone
+			return replay.Open(ctx, w.store, nil)
+		}
+		return replay.Open(ctx, w.store, w.broker.JetStream())
+	}
 	if w.broker != nil {
 		s.Publish = w.broker
 	}
