@@ -23,7 +23,10 @@ var (
 		known:   []string{"type", "required"},
 		meaning: map[string]string{"kind": "type", "optional": "required", "mandatory": "required"},
 	}
-	listKeys = keys{known: []string{"file"}, meaning: map[string]string{"path": "file", "from": "file"}}
+	listKeys = keys{
+		known:   []string{"file", "add", "remove"},
+		meaning: map[string]string{"path": "file", "from": "file", "plus": "add", "extra": "add", "also": "add", "minus": "remove", "except": "remove", "without": "remove"},
+	}
 )
 
 // fieldPlace is a field's type and where a form first declared it.
@@ -279,6 +282,9 @@ func (c *compiler) lists() {
 			}
 			c.listPlaces[e.name] = pos(s.doc, e.key)
 			texts := c.elements(s.doc, e)
+			if slices.Contains(scoring.AddressLists, e.name) {
+				texts = c.addressParts(s.doc, e, texts)
+			}
 			if c.texts += len(texts); c.texts > MaxTexts {
 				c.fault(s.doc, e.key, "the lists up to this one hold more than %d texts together", MaxTexts)
 				return
@@ -290,8 +296,13 @@ func (c *compiler) lists() {
 
 func (c *compiler) elements(d *document, e entry) []string {
 	if e.value.Kind == yaml.MappingNode {
-		return c.listFile(d, e)
+		return c.listParts(d, e)
 	}
+	return c.writtenOut(d, e)
+}
+
+// writtenOut reads texts that stand in the rule file.
+func (c *compiler) writtenOut(d *document, e entry) []string {
 	texts := []string{}
 	seen := make(map[string]bool)
 	for _, n := range c.list(d, e.value, "texts", e.name+": [rival.example, other.example]") {
@@ -329,37 +340,83 @@ func (c *compiler) readListFile(f File) []string {
 	return texts
 }
 
-// listFile finds the texts of a list that stands in a file.
-func (c *compiler) listFile(d *document, e entry) []string {
-	texts := []string{}
-	entries, _ := c.mapping(d, e.value, listKeys)
-	for _, k := range entries {
-		n, ok := c.scalar(d, k.value, "the name of a file", "{file: "+e.name+".txt}")
-		if !ok {
-			continue
-		}
-		name, ok := listPath(d.file, n.Value)
-		if !ok {
-			c.fault(d, n, "%s is not a file in this directory; list files stand beside the rule files", n.Value)
-			continue
-		}
-		i := slices.IndexFunc(c.files, func(f File) bool { return f.Name == name })
-		if i < 0 {
-			c.fault(d, n, "there is no file %s beside this rule file; create it with one text a line", n.Value)
-			continue
-		}
-		if texts, ok = c.listFiles[name]; !ok {
-			texts = c.readListFile(c.files[i])
-			c.listFiles[name] = texts
-		}
-		if texts != nil && len(texts) == 0 {
-			c.warn(d, n, "the file %s holds no text, so nothing is in the list %s", path.Base(name), e.name)
-		}
-	}
+// listParts reads a list that is not written out: one in a file, or a built-in one with changes.
+func (c *compiler) listParts(d *document, e entry) []string {
+	entries, given := c.mapping(d, e.value, listKeys)
 	if len(e.value.Content) == 0 {
 		c.fault(d, e.value, "a list is written [a, b] or {file: %s.txt}", e.name)
 	}
+	builtIn := slices.Contains(scoring.AddressLists, e.name)
+	texts := []string{}
+	if builtIn && !given["file"] {
+		texts = scoring.BuiltInList(e.name)
+	}
+	var add, remove []string
+	for _, k := range entries {
+		switch {
+		case k.name == "file":
+			texts = c.listFile(d, e.name, k)
+		case !builtIn:
+			c.fault(d, k.key, "%s changes one of the built-in lists %s; write the texts of %s out, as in %s: [a, b]", k.name, strings.Join(scoring.AddressLists, ", "), e.name, e.name)
+		case k.name == "add":
+			add = c.addressParts(d, e, c.writtenOut(d, k))
+		case k.name == "remove":
+			remove = c.addressParts(d, e, c.writtenOut(d, k))
+			for _, r := range remove {
+				if !slices.Contains(texts, r) && !given["file"] {
+					c.warn(d, k.key, "%s is not in the built-in list %s, so there is nothing to remove", r, e.name)
+				}
+			}
+		}
+	}
+	texts = append(slices.Clone(texts), add...)
+	return slices.DeleteFunc(texts, func(t string) bool { return slices.Contains(remove, t) })
+}
+
+// listFile finds the texts of a list that stands in a file.
+func (c *compiler) listFile(d *document, list string, k entry) []string {
+	n, ok := c.scalar(d, k.value, "the name of a file", "{file: "+list+".txt}")
+	if !ok {
+		return []string{}
+	}
+	name, ok := listPath(d.file, n.Value)
+	if !ok {
+		c.fault(d, n, "%s is not a file in this directory; list files stand beside the rule files", n.Value)
+		return []string{}
+	}
+	i := slices.IndexFunc(c.files, func(f File) bool { return f.Name == name })
+	if i < 0 {
+		c.fault(d, n, "there is no file %s beside this rule file; create it with one text a line", n.Value)
+		return []string{}
+	}
+	texts, ok := c.listFiles[name]
+	if !ok {
+		texts = c.readListFile(c.files[i])
+		c.listFiles[name] = texts
+	}
+	if texts != nil && len(texts) == 0 {
+		c.warn(d, n, "the file %s holds no text, so nothing is in the list %s", path.Base(name), list)
+	}
 	return texts
+}
+
+// addressParts makes the entries of a built-in list's namesake what addresses are compared with.
+func (c *compiler) addressParts(d *document, e entry, texts []string) []string {
+	out := make([]string, 0, len(texts))
+	seen := make(map[string]bool)
+	for _, t := range texts {
+		normal, ok := scoring.NormalAddressPart(e.name, t)
+		switch {
+		case !ok && e.name == "role":
+			c.fault(d, e.value, "%s in the list role is no first part of an address; write what stands before the @, as in info", t)
+		case !ok:
+			c.fault(d, e.value, "%s in the list %s is no domain; write what stands behind the @, as in mail.example", t, e.name)
+		case !seen[normal]:
+			seen[normal] = true
+			out = append(out, normal)
+		}
+	}
+	return out
 }
 
 // unusedLists warns of lists that no expression names.
@@ -374,7 +431,7 @@ func (c *compiler) unusedLists() {
 		}
 	}
 	for name, at := range c.listPlaces {
-		if !used["lists."+name] {
+		if !used["lists."+name] && !slices.Contains(scoring.AddressLists, name) {
 			c.report(Fault{at.File, at.Line, at.Column, SeverityWarning, "no expression uses the list " + name})
 		}
 	}

@@ -489,6 +489,40 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// The lists behind lead.disposable, lead.freemail and lead.role can be replaced and changed.
+func TestAddressLists(t *testing.T) {
+	for _, tt := range []struct {
+		name, list, file string
+		in, out          string
+	}{
+		{"written out", "[Mail.Example, mail.example]", "", "mail.example", "gmail.com"},
+		{"in a file", "{file: own.txt}", "# ours\nmail.example\nMÜLLER.example\n", "xn--mller-kva.example", "gmail.com"},
+		{"added and removed", "{add: [mail.example, gmail.com], remove: [web.de]}", "", "mail.example", "web.de"},
+		{"a file with more", "{file: own.txt, add: [more.example]}", "mail.example\n", "more.example", "gmail.com"},
+		{"nothing", "[]", "", "", "gmail.com"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			set := mustCompile(t, "a.yaml", "lists: {freemail: "+tt.list+"}\nscoring: {rules: [{name: a, when: lead.freemail, points: 1}, {name: b, when: 'lead.domain in lists.freemail', points: 1}]}\n", "own.txt", tt.file)
+			if len(set.Warnings) > 0 {
+				t.Errorf("it warns:\n%s", set.Warnings)
+			}
+			e := set.Schema.Evaluator()
+			defer e.Release()
+			for domain, want := range map[string]bool{tt.in: true, tt.out: false} {
+				if domain == "" {
+					continue
+				}
+				e.Bind(scoring.Facts{Lead: &lodestone.Lead{Email: lodestone.Email("a@" + domain)}})
+				for _, r := range set.Rules {
+					if got, err := e.Bool(r.When); err != nil || got != want {
+						t.Errorf("%s for %s = %v, %v; want %v", r.When.Source(), domain, got, err, want)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestConnectors(t *testing.T) {
 	const rule = "sequences: {q: {when: true, steps: [{name: a, do: CONNECTOR.invite, with: {firstName: x}}]}}"
 	for _, tt := range []struct {

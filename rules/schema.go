@@ -22,11 +22,11 @@ func JSONSchema(opts Options) []byte {
 		"type":                 []string{"object", "null"},
 		"additionalProperties": false,
 		"properties": object{
-			"forms":     described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})),
-			"lists":     described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors.", named(object{"$ref": "#/$defs/list"})),
+			"forms":     shownAs(described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})), object{"pricing-guide": object{"title": "Pricing guide", "fields": object{"email": object{"type": "email", "required": true}, "first_name": object{"type": "text"}}}}),
+			"lists":     shownAs(described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors. The names disposable, freemail and role replace or change the lists behind lead.disposable, lead.freemail and lead.role.", named(object{"$ref": "#/$defs/list"})), object{"competitors": []string{"rival.example", "other.example"}}, object{"disposable": object{"add": []string{"throwaway.example"}}}),
 			"scoring":   object{"$ref": "#/$defs/scoring"},
 			"tests":     testsSchema(),
-			"sequences": described("What happens after a submission, by name. Of the sequences whose condition is true, the one with the highest priority is entered.", named(object{"$ref": "#/$defs/sequence"})),
+			"sequences": shownAs(described("What happens after a submission, by name. Of the sequences whose condition is true, the one with the highest priority is entered.", named(object{"$ref": "#/$defs/sequence"})), object{"hot-invite": exampleSequence()}),
 		},
 		"$defs": object{
 			"form":      formSchema(),
@@ -59,6 +59,12 @@ func JSONSchema(opts Options) []byte {
 
 func described(text string, o object) object {
 	o["description"] = text
+	return o
+}
+
+// shownAs adds what to write, which editors offer.
+func shownAs(o object, examples ...any) object {
+	o["examples"] = examples
 	return o
 }
 
@@ -116,11 +122,20 @@ func fieldSchema() object {
 }
 
 func listSchema() object {
+	words := func() object {
+		return object{"type": "array", "items": object{"type": []string{"string", "number", "boolean"}}}
+	}
+	listParts := closed(object{
+		"file":   text("A file beside the rule file with one text a line; # begins a comment.", "competitors.txt"),
+		"add":    shownAs(described("Of disposable, freemail and role: what is added to the built-in list.", words()), []string{"throwaway.example"}),
+		"remove": shownAs(described("Of disposable, freemail and role: what is taken from the built-in list.", words()), []string{"web.de"}),
+	})
+	listParts["minProperties"] = 1
 	return object{
 		"description": "Texts, written out or in a file beside the rule file.",
 		"oneOf": []any{
 			object{"type": "array", "items": object{"type": []string{"string", "number", "boolean"}}, "examples": []any{[]string{"rival.example", "other.example"}}},
-			closed(object{"file": text("A file with one text a line; # begins a comment.", "competitors.txt")}, "file"),
+			listParts,
 		},
 	}
 }
@@ -129,6 +144,7 @@ func scoringSchema() object {
 	return object{
 		"type": []string{"object", "null"}, "additionalProperties": false,
 		"description": "How points are given, and which scores form a band.",
+		"examples":    []any{object{"bands": object{"hot": 60, "warm": 30, "cold": 0}, "rules": []any{exampleRule()}}},
 		"properties": object{
 			"bands": object{
 				"type": "object", "minProperties": 1, "propertyNames": object{"pattern": namePattern.String()},
@@ -136,14 +152,14 @@ func scoringSchema() object {
 				"description":          "The lowest score of each band, each a different one; the lowest band also takes everything below it. Bands stand in one file only.",
 				"examples":             []any{object{"hot": 60, "warm": 30, "cold": 0}},
 			},
-			"rules": object{"type": []string{"array", "null"}, "items": object{"$ref": "#/$defs/rule"}, "description": "Each rule whose condition is true gives its points."},
+			"rules": object{"type": []string{"array", "null"}, "items": object{"$ref": "#/$defs/rule"}, "description": "Each rule whose condition is true gives its points.", "examples": []any{[]any{exampleRule()}}},
 		},
 	}
 }
 
 func ruleSchema() object {
 	return described("One scoring rule. When it matches again, its line replaces the earlier one.", closed(object{
-		"name":      object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the rule in explanations."},
+		"name":      object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the rule in explanations.", "examples": []string{"business-email", "company-size"}},
 		"when":      object{"$ref": "#/$defs/condition"},
 		"points":    object{"type": []string{"number", "string"}, "description": "A number, negative to take away, or an expression that gives one.", "examples": []any{20, -100, "fields.company_size >= 1000 ? 40 : 25"}},
 		"each":      object{"type": "boolean", "default": false, "description": "One line for every submission instead of one for the lead."},
@@ -154,7 +170,7 @@ func ruleSchema() object {
 func sequenceSchema() object {
 	return described("One sequence of steps for a lead.", closed(object{
 		"when":     object{"$ref": "#/$defs/condition"},
-		"priority": object{"type": "integer", "default": 0, "description": "The highest wins. Ties go to the first file by name, then to the first in the file."},
+		"priority": object{"type": "integer", "default": 0, "examples": []int{10, 100}, "description": "The highest wins. Ties go to the first file by name, then to the first in the file."},
 		"consent":  object{"const": "required", "description": "Steps are skipped for leads who did not agree to marketing."},
 		"reenter": object{
 			"type": "string", "pattern": `^(never|always|[0-9]+[smhdw])$`, "default": "never",
@@ -166,7 +182,7 @@ func sequenceSchema() object {
 		},
 		"window": described("The hours that every step keeps to, unless it has a window of its own. A step whose time is outside happens when it opens next.", object{"$ref": "#/$defs/window"}),
 		"exit":   expression("A condition: as soon as it is true, the lead leaves the sequence.", "signals.converted"),
-		"steps":  object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other."},
+		"steps":  object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other.", "examples": []any{exampleSequence()["steps"]}},
 	}, "when", "steps"))
 }
 
@@ -217,7 +233,7 @@ func stepSchema(opts Options) object {
 		})
 	}
 	step := described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
-		"name":   object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence."},
+		"name":   object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence.", "examples": []string{"invite", "remind"}},
 		"after":  described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
 		"cron":   object{"type": "string", "minLength": 1, "description": "A wall-clock time in the sequence's zone: minute, hour, day of the month, month, weekday. The step happens at the next match after the enrollment or after the previous step ended; together with after, at the first match past that wait.", "examples": []string{"0 9 * * TUE", "30 8 1 * *", "0 10 * * MON-FRI"}},
 		"window": described("The hours that this step keeps to, instead of the sequence's.", object{"$ref": "#/$defs/window"}),
@@ -274,4 +290,14 @@ func parameterSchema(p lodestone.Parameter) object {
 		}
 	}
 	return o
+}
+
+func exampleRule() object {
+	return object{"name": "business-email", "when": "not lead.freemail", "points": 20}
+}
+
+func exampleSequence() object {
+	return object{"when": `band == "hot"`, "priority": 100, "exit": "signals.converted", "steps": []any{
+		object{"name": "invite", "after": "10m", "do": "referralrock.invite", "with": object{"firstName": `${plain(fields.first_name) ?? "there"}`}},
+	}}
 }

@@ -2,7 +2,11 @@ package scoring
 
 import (
 	"embed"
+	"maps"
+	"slices"
 	"strings"
+
+	"github.com/lodestonehq/lodestone"
 )
 
 //go:embed addresses/*.txt zones.txt
@@ -18,6 +22,40 @@ var (
 	disposable = readWords("addresses/disposable.txt") // domains of mailboxes that are thrown away
 	role       = readWords("addresses/role.txt")       // mailboxes of functions, not of persons
 )
+
+// AddressLists are the names of the lists that lead.disposable, lead.freemail and lead.role look into.
+// Lists of these names in [Config] take the place of those that are built in.
+var AddressLists = []string{"disposable", "freemail", "role"}
+
+// BuiltInList returns the built-in list of one of [AddressLists], sorted; nil for another name.
+func BuiltInList(name string) []string {
+	set := map[string]wordSet{"disposable": disposable, "freemail": freemail, "role": role}[name]
+	return slices.Sorted(maps.Keys(set))
+}
+
+// NormalAddressPart makes an entry of one of [AddressLists] what addresses are compared with: a domain
+// in small letters and ASCII, or of role the part before the @. ok is false when it is neither.
+func NormalAddressPart(list, entry string) (normal string, ok bool) {
+	if list == "role" {
+		e, err := lodestone.ParseEmail(entry + "@role.example")
+		return mailbox(e.Local()), err == nil && mailbox(e.Local()) != ""
+	}
+	e, err := lodestone.ParseEmail("x@" + strings.TrimSpace(entry))
+	return e.Domain(), err == nil
+}
+
+// wordsOr is a list of the configuration as a set, or the built-in one.
+func (c Config) wordsOr(name string, builtIn wordSet) wordSet {
+	own, ok := c.Lists[name]
+	if !ok {
+		return builtIn
+	}
+	set := make(wordSet, len(own))
+	for _, w := range own {
+		set[w] = struct{}{}
+	}
+	return set
+}
 
 func readWords(name string) wordSet {
 	set := make(wordSet)

@@ -1,6 +1,8 @@
 package scoring
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,54 @@ func TestAddressTables(t *testing.T) {
 	for local := range role {
 		if e, err := lodestone.ParseEmail(local + "@bigco.example"); err != nil || e.Local() != local {
 			t.Errorf("role holds %q, which is not a normalised local part (%v)", local, err)
+		}
+	}
+}
+
+// Each table says where it comes from and of when it is.
+func TestAddressTablesSayTheirSource(t *testing.T) {
+	for _, name := range AddressLists {
+		data, err := tables.ReadFile("addresses/" + name + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(string(data), "\n\n")
+		_, date, ok := strings.Cut(head, "\n# As of: ")
+		if date, _, _ = strings.Cut(date, "\n"); !ok || !strings.Contains(head, "\n# Source: ") {
+			t.Errorf("%s.txt does not begin with its source and its date", name)
+		} else if _, err := time.Parse(time.DateOnly, date); err != nil {
+			t.Errorf("%s.txt is of %q, which is no date", name, date)
+		}
+		if list := BuiltInList(name); len(list) < 50 || !slices.IsSorted(list) {
+			t.Errorf("BuiltInList(%s) has %d entries, sorted: %v", name, len(list), slices.IsSorted(list))
+		}
+	}
+	if BuiltInList("competitors") != nil {
+		t.Error("there is a built-in list of competitors")
+	}
+}
+
+// A list of the rule files takes the place of the built-in one, and of that one alone.
+func TestOwnAddressLists(t *testing.T) {
+	c := testConfig()
+	c.Lists["disposable"], c.Lists["role"] = []string{"bigco.example"}, []string{}
+	s := NewSchema(c)
+	for source, want := range map[string]map[lodestone.Email]bool{
+		"lead.disposable": {"a@bigco.example": true, "a@mailinator.com": false},
+		"lead.role":       {"info@bigco.example": false},
+		"lead.freemail":   {"a@gmail.com": true, "a@bigco.example": false},
+	} {
+		p, err := s.Compile(source, Boolean)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for email, want := range want {
+			e := s.Evaluator()
+			e.Bind(Facts{Lead: &lodestone.Lead{Email: email}})
+			if got, err := e.Bool(p); err != nil || got != want {
+				t.Errorf("%s of %s = %v, %v; want %v", source, email, got, err, want)
+			}
+			e.Release()
 		}
 	}
 }

@@ -65,6 +65,7 @@ func (s *Schema) declare(c Config) {
 
 	add("lead.email", text, false, func(f *Facts) any { return string(f.lead().Email) })
 	add("lead.domain", text, false, func(f *Facts) any { return f.lead().Email.Domain() })
+	freemail, disposable, role := c.wordsOr("freemail", freemail), c.wordsOr("disposable", disposable), c.wordsOr("role", role)
 	add("lead.freemail", boolean, false, func(f *Facts) any { return freemail.has(f.lead().Email.Domain()) })
 	add("lead.disposable", boolean, false, func(f *Facts) any { return disposable.has(f.lead().Email.Domain()) })
 	add("lead.role", boolean, false, func(f *Facts) any { return role.has(mailbox(f.lead().Email.Local())) })

@@ -110,7 +110,7 @@ type Config struct {
 	// Fields is the union over all forms; also the type of lead.profile. A field whose type is
 	// empty is one whose declaration is faulty: it fits everywhere.
 	Fields  map[string]lodestone.FieldType
-	Lists   map[string][]string
+	Lists   map[string][]string // those named as in [AddressLists] hold normal address parts
 	Signals []lodestone.SignalKind
 
 	// Forms and Bands are the names that `form` and `band` can be compared with. A nil slice
