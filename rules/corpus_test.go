@@ -26,7 +26,7 @@ func TestBroken(t *testing.T) {
 // Each file of testdata/suspicious can run and is probably not meant; its golden file holds all
 // warnings.
 func TestSuspicious(t *testing.T) {
-	golden(t, "testdata/suspicious/*.yaml", 18, func(t *testing.T, file File) error {
+	golden(t, "testdata/suspicious/*.yaml", 20, func(t *testing.T, file File) error {
 		opts := options()
 		opts.Operations["referralrock.listMembers"] = lodestone.Operation{Name: "referralrock.listMembers", Effect: lodestone.EffectRead}
 		set, err := Compile([]File{file}, opts)

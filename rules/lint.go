@@ -217,6 +217,7 @@ func (l *linter) sequence(q *Sequence) {
 		}
 	}
 	for i := range q.Steps {
+		l.stepTime(q, &q.Steps[i])
 		l.step(&q.Steps[i], given)
 	}
 }
