@@ -23,8 +23,9 @@ var allowed = map[string][]string{
 	"connectors":          {"", "connectors", "connectors/"},
 	"sequencer":           {"", "rules", "rules/clock", "scoring", "sequencer/"},
 	"sequencer/event":     {""},
-	"scheduler":           {"", "rules", "rules/clock", "scoring", "sequencer", "connectors"},
-	"scheduler/boltstore": {"", "scheduler", "sequencer"},
+	"sequencer/failpoint": {},
+	"scheduler":           {"", "rules", "rules/clock", "scoring", "sequencer", "sequencer/failpoint", "connectors"},
+	"scheduler/boltstore": {"", "scheduler", "sequencer", "sequencer/failpoint"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // lane sends the touchpoints of one connector.
@@ -194,10 +195,12 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	if p.stop != nil {
 		return s.move(ctx, email, p.moved())
 	}
+	failpoint.Hit(failpoint.BeforeIntent)
 	act, err := l.intend(ctx, email, p)
 	if err != nil || act.ID == "" {
 		return err
 	}
+	failpoint.Hit(failpoint.AfterIntent)
 	return l.perform(ctx, ticket, email, act, t.Attempts+1, t.Delays)
 }
 
@@ -264,6 +267,7 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
 	start := time.Now()
 	receipt, err := a.Do(call, act)
+	failpoint.Hit(failpoint.AfterCall)
 	stopping()
 	cancel()
 	m := a.Outcome(act.ID, receipt, err, attempt, delays, time.Now().UTC(), Jittered)
@@ -271,7 +275,9 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	if m.To == lodestone.TouchpointUnknown {
 		l.watch(act.ID, email, m.DueAt)
 	}
-	return l.record(ctx, email, m)
+	err = l.record(ctx, email, m)
+	failpoint.Hit(failpoint.AfterOutcome)
+	return err
 }
 
 // placeWait is how long a touchpoint whose intent is stored waits for one of the account's places when

@@ -9,6 +9,7 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // watch adds a touchpoint to those that are looked up.
@@ -147,8 +148,10 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 	}
 	asked := time.Now().UTC()
 	find, cancel := context.WithTimeout(ctx, a.Timeout)
+	failpoint.Hit(failpoint.BeforeLookup)
 	f, findErr := a.Find(find, connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: t.Parameters, IntendedAt: t.Intended})
 	cancel()
+	failpoint.Hit(failpoint.AfterLookup)
 	if ctx.Err() != nil {
 		return time.Time{}, nil
 	}
@@ -156,5 +159,7 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 	if m.To == lodestone.TouchpointUnknown {
 		again = m.DueAt
 	}
-	return again, s.move(ctx, email, m)
+	err = s.move(ctx, email, m)
+	failpoint.Hit(failpoint.AfterSettled)
+	return again, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/sequencer/event"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // The streams that intake reads.
@@ -262,8 +263,10 @@ func (in *Intake) apply(ctx context.Context, messages []event.Message) error {
 	}
 	delay := 100 * time.Millisecond
 	for {
+		failpoint.Hit(failpoint.IntakeDecided)
 		results, err := in.cfg.Store.Commit(ctx, b)
 		if err == nil {
+			failpoint.Hit(failpoint.IntakeCommitted)
 			in.mark = b.Watermark
 			for i := range results {
 				in.told(&results[i])

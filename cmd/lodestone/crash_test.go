@@ -234,7 +234,9 @@ func freeAddress(t *testing.T) string {
 type killable struct {
 	t                           *testing.T
 	data, rules, provider, nats string
+	env                         []string // more variables of the first process; later ones run without
 	process                     *os.Process
+	state                       *os.ProcessState // once exited is closed
 	exited                      chan struct{}
 	log                         lockedBuffer
 	kills, interrupted          int
@@ -248,12 +250,13 @@ func (k *killable) start() {
 		"LODESTONE_CONNECTORS_REFERRALROCK_PUBLIC_KEY=public", "LODESTONE_CONNECTORS_REFERRALROCK_PRIVATE_KEY=private",
 		"LODESTONE_CONNECTORS_REFERRALROCK_RATE=1000/s", "LODESTONE_CONNECTORS_REFERRALROCK_SETTLE=300ms",
 		"LODESTONE_CONNECTORS_REFERRALROCK_TIMEOUT=2s")
+	cmd.Env, k.env = append(cmd.Env, k.env...), nil
 	cmd.Stderr = &k.log
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
 	k.process, k.exited = cmd.Process, make(chan struct{})
-	go func(done chan struct{}) { _ = cmd.Wait(); close(done) }(k.exited)
+	go func(done chan struct{}) { _ = cmd.Wait(); k.state = cmd.ProcessState; close(done) }(k.exited)
 	k.t.Cleanup(func() { _ = cmd.Process.Kill() })
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // Cursor is the name of the publisher's position in the journal.
@@ -82,6 +83,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 			o.Log.ErrorContext(ctx, "cannot store how far events were published", "error", err)
 			return
 		}
+		failpoint.Hit(failpoint.CursorKept)
 		kept, keptAt = at, time.Now()
 	}
 	defer func() { keep(context.WithoutCancel(ctx)) }()
@@ -89,7 +91,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 	for {
 		entries, err := o.Store.Journal(ctx, at, batch)
 		if err == nil && len(entries) > 0 {
+			failpoint.Hit(failpoint.BeforePublish)
 			if err = o.publish(ctx, entries); err == nil {
+				failpoint.Hit(failpoint.AfterPublish)
 				at = entries[len(entries)-1].Seq // also when ctx is done by now: it was published
 			}
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // request is a batch on its way through the writer.
@@ -102,6 +103,7 @@ func (s *Store) write() {
 
 // commit runs a group of requests in one transaction.
 func (s *Store) commit(group []*request) error {
+	failpoint.Hit(failpoint.CommitBegun)
 	err := s.db.Load().Update(func(tx *bolt.Tx) error { // Compact runs on this goroutine too
 		t := newTxn(tx)
 		for _, r := range group {
@@ -117,7 +119,9 @@ func (s *Store) commit(group []*request) error {
 				return err
 			}
 		}
-		return t.finish()
+		err := t.finish()
+		failpoint.Hit(failpoint.CommitWritten)
+		return err
 	})
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
@@ -125,6 +129,7 @@ func (s *Store) commit(group []*request) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	failpoint.Hit(failpoint.CommitDone)
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // Usage is what of the file is in use.
@@ -111,14 +113,18 @@ func (s *Store) compact(ctx context.Context, fresh string) error {
 		err = context.Cause(ctx)
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.CompactCopied)
 		err = os.Rename(fresh, s.path)
+		failpoint.Hit(failpoint.CompactRenamed)
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
 	db.AllocSize = grow
 	s.db.Store(db)
-	return errors.Join(syncDir(filepath.Dir(s.path)), old.Close())
+	err = errors.Join(syncDir(filepath.Dir(s.path)), old.Close())
+	failpoint.Hit(failpoint.CompactDone)
+	return err
 }
 
 // copyAll copies every bucket with its keys and its sequence number.
