@@ -33,6 +33,7 @@ import (
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // Options of [Open].
@@ -277,7 +278,10 @@ func (w *Worker) api() *api.Server {
 // Run works until ctx is done or a part must not go on, then stops: intake first, then the calls in
 // flight, each at most its timeout, then everything that answers questions.
 func (w *Worker) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer func() {
+		err = errors.Join(err, w.close())
+		failpoint.Hit(failpoint.StopClosed)
+	}()
 
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
@@ -300,6 +304,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 		<-ctx.Done()
 	} else {
 		err = w.act(ctx)
+		failpoint.Hit(failpoint.StopActed)
 	}
 	w.ready.set("stopping")
 	stopCommands()
@@ -342,6 +347,7 @@ func (w *Worker) act(ctx context.Context) error {
 		if err := w.gather(ctx); err != nil {
 			return err
 		}
+		w.sayOverdue(ctx)
 		return w.scheduler.Run(ctx)
 	})
 	g.Go(func() error { return w.outbox.Run(ctx) })

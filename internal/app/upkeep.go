@@ -26,6 +26,19 @@ const (
 	upkeepEvery     = time.Hour
 )
 
+// sayOverdue tells what fell due while the worker was away.
+func (w *Worker) sayOverdue(ctx context.Context) {
+	counts, oldest, err := w.store.Overdue(ctx, time.Now())
+	if err != nil {
+		w.log.WarnContext(ctx, "cannot count what is overdue", "error", err)
+		return
+	}
+	for connector, n := range counts {
+		w.log.InfoContext(ctx, "touchpoints are overdue: those past their grace are skipped, the others go out oldest first, at the provider's rate",
+			"connector", connector, "touchpoints", n, "oldest", oldest)
+	}
+}
+
 // upkeep deletes what is older than it is to be kept, now and every hour, until ctx is done. The
 // streams have no age limit of their own, because that could drop what was not applied yet.
 func (w *Worker) upkeep(ctx context.Context) error {

@@ -500,3 +500,13 @@ func FuzzFlippedBit(f *testing.F) {
 		_, _ = s.Check(context.Background())
 	})
 }
+
+func TestOverdue(t *testing.T) {
+	s := filled(t, t.TempDir(), 4) // two due at once, two in a minute
+	for at, want := range map[time.Time]int{start.Add(-time.Second): 0, start: 2, start.Add(time.Hour): 4} {
+		n, oldest, err := s.Overdue(t.Context(), at)
+		if err != nil || n["first"] != want || want > 0 && !oldest.Equal(start) {
+			t.Errorf("Overdue(%v) = %v since %v, %v; want %d", at, n, oldest, err, want)
+		}
+	}
+}
