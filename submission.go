@@ -32,7 +32,21 @@ type Form struct {
 
 	Thanks  []string // addresses that a page without script may be sent to; the first unless it asks for another
 	Origins []string // pages whose scripts may post it; empty: those of the configuration
+
+	Map       map[string]Path // where another tool's payload has what, by target; see [MapTargets]
+	Signature string          // how requests over HTTP are signed, one of [Signatures]; empty: they are not
 }
+
+// MapTargets are what a form's map can fill beside its fields.
+var MapTargets = []string{
+	"context.page", "context.ip", "context.user_agent", "context.timezone", "context.referral_code",
+	"context.utm.source", "context.utm.medium", "context.utm.campaign", "context.utm.term", "context.utm.content",
+	"context.consent.marketing", "context.consent.text", "context.consent.at",
+	"submission.id", "submission.at",
+}
+
+// Signatures are the ways in which tools sign what they post.
+var Signatures = []string{"standard-webhooks", "typeform", "tally", "hubspot", "webflow", "formspree", "bearer"}
 
 // Submission is one form submission that can be used: its envelope was read, its form is declared,
 // its fields have the declared types. It never changes once accepted.

@@ -15,9 +15,9 @@ import (
 
 var (
 	formKeys = keys{
-		known:   []string{"title", "asset", "thanks", "origins", "fields", "zone"},
-		later:   []string{"map", "quarantine"},
-		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset", "redirect": "thanks", "cors": "origins"},
+		known:   []string{"title", "asset", "thanks", "origins", "fields", "map", "signature", "zone"},
+		later:   []string{"quarantine"},
+		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset", "redirect": "thanks", "cors": "origins", "mapping": "map", "signed": "signature"},
 	}
 	fieldKeys = keys{
 		known:   []string{"type", "required"},
@@ -77,8 +77,15 @@ func (c *compiler) form(d *document, e entry) *Form {
 			f.Thanks = c.thanks(d, k)
 		case "origins":
 			f.Origins = c.origins(d, k)
+		case "signature":
+			f.Signature = c.signature(d, k)
 		case "fields":
 			c.fields(d, k, f)
+		}
+	}
+	for _, k := range entries {
+		if k.name == "map" {
+			c.formMap(d, k, f)
 		}
 	}
 	if e.value.Kind == yaml.MappingNode && !given["fields"] {

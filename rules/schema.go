@@ -109,8 +109,14 @@ func formSchema() object {
 		"asset":   object{"type": "string", "format": "uri", "pattern": "^https?://", "description": "The address of what the form promises. It is delivered on every honest request, whatever is decided about the lead.", "examples": []string{"https://example.com/pricing-guide.pdf"}},
 		"thanks":  described("Where a visitor's browser is sent after a form without script: one address, or several of which the hidden input context.thanks picks one. {asset} in it stands for the link to the asset. Without it a plain page says thanks.", someOf(object{"type": "string", "pattern": "^https?://"}, "https://example.com/thanks", "https://example.com/thanks?file={asset}")),
 		"origins": described("Pages whose scripts may post this form; without it those of http.origins in the configuration.", someOf(object{"type": "string", "pattern": `^(\*|https?://[^/]+)$`}, "https://example.com")),
-		"zone":    text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
-		"fields":  object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
+		"map": described("Where the payload of another tool has what this form asks for: by field, or context.… , submission.id and submission.at, a path into the payload. What it does not lead to is looked for under the field's own name.", object{
+			"type": "object", "minProperties": 1, "propertyNames": object{"pattern": targetPattern()},
+			"additionalProperties": object{"type": "string", "pattern": `^payload([.\[].*)?$`},
+			"examples":             []any{object{"email": "payload.contact.email", "company_size": `payload.answers[field.ref == "size"].number`}},
+		}),
+		"signature": object{"enum": lodestone.Signatures, "description": "How the tool that posts this form over HTTP signs its requests; what is not signed so is refused. The secret stands in the file that http.form_secrets in the configuration names."},
+		"zone":      text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
+		"fields":    object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
 	}, "fields"))
 }
 

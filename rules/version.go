@@ -31,6 +31,9 @@ type (
 
 		Thanks  []string `json:"thanks,omitempty"`
 		Origins []string `json:"origins,omitempty"`
+
+		Map       map[string]string `json:"map,omitempty"`
+		Signature string            `json:"signature,omitempty"`
 	}
 	canonicalField struct {
 		Type     lodestone.FieldType `json:"type"`
@@ -88,7 +91,7 @@ type (
 func (c *compiler) version() {
 	s := canonicalSet{Forms: make(map[string]canonicalForm), Lists: make(map[string][]string)}
 	for name, f := range c.set.Forms {
-		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone), Thanks: f.Thanks, Origins: f.Origins}
+		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone), Thanks: f.Thanks, Origins: f.Origins, Map: mapTexts(f.Map), Signature: f.Signature}
 		for field, decl := range f.Fields {
 			form.Fields[field] = canonicalField{decl.Type, decl.Required}
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/config"
+	"github.com/lodestonehq/lodestone/internal/gateway"
 	"github.com/lodestonehq/lodestone/rules"
 )
 
@@ -153,9 +154,15 @@ func (s settings) worker(c *cli) (app.Options, error) {
 	if err != nil {
 		return app.Options{}, err
 	}
+	var formSecrets map[string]connectors.Secret
+	if s.HTTP.FormSecrets != "" {
+		if formSecrets, err = gateway.ReadFormSecrets(s.HTTP.FormSecrets); err != nil {
+			return app.Options{}, err
+		}
+	}
 	return app.Options{
-		HookSecrets: hookSecrets,
-		Data:        s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
+		HookSecrets: hookSecrets, FormSecrets: formSecrets,
+		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
 		Retention:    app.Retention(s.Retention),
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
 		RulesOptions: s.rulesOptions(),

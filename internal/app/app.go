@@ -48,7 +48,8 @@ type Options struct {
 	RulesOptions rules.Options
 	// Accounts opens the connectors that are configured. used names those that the rules in force
 	// name; one of them that cannot be opened is an error.
-	Accounts func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error)
+	Accounts    func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error)
+	FormSecrets map[string]connectors.Secret // of forms that other tools sign, by form
 	// HookSecrets are the secrets by which webhooks are verified, by account and setting.
 	HookSecrets map[string]map[string]connectors.Secret
 	Retention   Retention

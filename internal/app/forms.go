@@ -12,6 +12,7 @@ import (
 func (w *Worker) formsHandler() http.Handler {
 	o := gateway.FormOptions{
 		Rules: w.currentRules, Keys: w.keys, Links: w.links, Origins: w.opts.Origins, PublicURL: w.opts.PublicURL,
+		Secrets:    w.opts.FormSecrets,
 		Registerer: w.metrics.registry, Log: w.log,
 	}
 	if w.broker != nil { // without one the data directory is an unclaimed copy

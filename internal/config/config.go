@@ -69,6 +69,8 @@ type HTTP struct {
 	Listen    string
 	Origins   []string // pages whose scripts may post forms; "*": any
 	PublicURL string   // where browsers reach Listen; empty: where their request went
+
+	FormSecrets string // path of a file; empty: no form is signed
 }
 
 // Log says what is logged and how.

@@ -36,7 +36,7 @@ func load(t testing.TB, text string, env []string, flags map[string]string) (*Co
 	}
 	c, err := Load(LoadOptions{Dir: dir, Env: env, Flags: flags, Kinds: kinds})
 	if c != nil { // the folder's name is another one each time
-		for _, p := range []*string{&c.File, &c.Data, &c.Rules, &c.NATS.Credentials, &c.NATS.SystemCredentials} {
+		for _, p := range []*string{&c.File, &c.Data, &c.Rules, &c.NATS.Credentials, &c.NATS.SystemCredentials, &c.HTTP.FormSecrets} {
 			if rel, ok := strings.CutPrefix(*p, dir+"/"); ok {
 				*p = rel
 			}
@@ -156,7 +156,7 @@ func TestEveryVariable(t *testing.T) {
 	values := map[string]string{
 		"data": "d", "rules": "r", "nats.url": "nats://u:p@h:1", "nats.listen": "127.0.0.1:1", "nats.credentials": "c", "nats.monitor": "http://a:1,http://b:1",
 		"nats.system_credentials": "s", "nats.accept_unsynced": "true", "nats.max_store": "1GB", "nats.max_bytes": "2MB", "nats.replicas": "2",
-		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "log.level": "error", "log.format": "json",
+		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.form_secrets": "f", "log.level": "error", "log.format": "json",
 		"base_url": "https://x", "rate": "3600/h", "concurrency": "2", "timeout": "500ms", "attempts": "4", "settle": "1d", "suppression": "provider",
 		"on_unknown": "lookup", "insecure": "1",
 		"retention.journal": "10d", "retention.leads": "10w", "retention.attention": "48h", "retention.submissions": "3d", "retention.events": "1d",
@@ -183,7 +183,7 @@ func TestEveryVariable(t *testing.T) {
 		Data: "d", Rules: "r",
 		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
 			AcceptUnsynced: true, MaxStore: 1e9, MaxBytes: 2e6, Replicas: 2},
-		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c"},
+		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", FormSecrets: "f"},
 		Log:  Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},
 		Connectors: []Connector{{Name: "referralrock", Kind: "referralrock", BaseURL: "https://x", Rate: 1, Concurrency: 2, Timeout: 500 * time.Millisecond,
 			Attempts: 4, Settle: 24 * time.Hour, Suppression: "provider", OnUnknown: "lookup", Insecure: true, Settings: map[string]string{}, Secrets: map[string]Secret{}}},

@@ -56,6 +56,8 @@ func (c *Config) settings() []setting {
 			doc: "Where browsers reach http.listen, as in https://forms.example.com; links begin with it. Default: where their request went"},
 		{path: "http.origins", form: formList, set: list(&c.HTTP.Origins, origin),
 			doc: "Pages whose scripts may post forms. Default any"},
+		{path: "http.form_secrets", form: formFile, set: directory(&c.HTTP.FormSecrets),
+			doc: "A file with the secrets of forms that other tools sign: a form's name, a blank and its secret on each line."},
 		{path: "log.level", words: []string{"debug", "info", "warn", "error"}, set: level(&c.Log.Level),
 			doc: "Least important level that is logged. Default info"},
 		{path: "log.format", words: []string{"text", "json"}, set: oneOf(&c.Log.Format, "text", "json"),

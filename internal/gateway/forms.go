@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/links"
 	"github.com/lodestonehq/lodestone/rules"
@@ -52,8 +54,9 @@ type FormOptions struct {
 	Publish   func(context.Context, *nats.Msg) error // returns when it is on disk; nil: every form is answered with 503
 	Keys      *Keys
 	Links     *links.Sealer
-	Origins   []string // pages whose scripts may post; "*": any
-	PublicURL string   // where browsers reach this gateway; "": where the request went
+	Origins   []string                     // pages whose scripts may post; "*": any
+	Secrets   map[string]connectors.Secret // of forms that are signed, by form
+	PublicURL string                       // where browsers reach this gateway; "": where the request went
 	// ClientIP is the address that a request came from; nil: the other end of the connection.
 	ClientIP    func(*http.Request) string
 	Registerer  prometheus.Registerer // nil: nobody counts
@@ -75,6 +78,8 @@ type FormOptions struct {
 //	      the body did not come to its end                                interrupted
 //	      the Idempotency-Key cannot be one                               bad_key
 //	403   a page whose scripts may not post this form                     bad_origin
+//	      not proved to come from the tool that signs this form           forged
+//	      nothing is configured that could prove it                       unverifiable
 //	404   no such form                                                    not_found
 //	405   another method than POST                                        bad_method
 //	408   the body took too long                                          timeout
@@ -90,7 +95,8 @@ type FormOptions struct {
 //
 // The id of a submission follows from its form, its key and its body, so that whoever tries again
 // after a kill, without having heard the answer, makes no second one. Without a key it follows from
-// the body and the minute.
+// the body and the minute; a tool's signed request that names no delivery is the same for ever when its
+// body is, so that one that is replayed makes no second submission.
 func Forms(o FormOptions) http.Handler {
 	f := &forms{
 		FormOptions: o, memory: semaphore.NewWeighted(formMemory), now: time.Now,
@@ -276,10 +282,20 @@ func (f *forms) take(w http.ResponseWriter, r *http.Request, name string, form *
 	if no != nil {
 		return taken{}, no
 	}
+	once := false
+	if form != nil && form.Signature != "" {
+		delivery, no := f.prove(r, name, form.Signature, body)
+		if no != nil {
+			return taken{}, no
+		}
+		key = cmp.Or(delivery, key)
+		once = form.Signature != "bearer"
+	}
 	in, no := m.read(r.Header, body)
 	if no != nil {
 		return taken{}, no
 	}
+	in.once = once
 	in.header[event.HeaderObserved] = []string{f.observed(r).Header()}
 	return f.store(r.Context(), name, form, in, key)
 }
@@ -326,9 +342,12 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 	about := []string{name, string(body[:])}
 	var window sum // of a double click
 	done := taken{first: now, thanks: in.thanks, result: resultAccepted}
-	if key != "" {
+	switch {
+	case key != "":
 		about = append(about, "key", key)
-	} else {
+	case in.once:
+		about = append(about, "once")
+	default:
 		window = hashed(about...)
 		done.first = f.recent.meet(window, now, doubleClick).first
 		about = append(about, "minute", strconv.FormatInt(done.first.Unix()/int64(doubleClick.Seconds()), 10))
@@ -355,7 +374,10 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 		case !same:
 			return taken{}, refuse(http.StatusUnprocessableEntity, resultKeyReused, "this Idempotency-Key came with another body before; use a new key for each submission")
 		}
-		done.first, window = first, hashed(unique)
+		done.first = first
+	}
+	if key != "" || in.once {
+		window = hashed(unique)
 	}
 	if f.recent.meet(window, now, KeyLife).stored {
 		done.result = resultRepeated

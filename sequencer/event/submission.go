@@ -28,11 +28,11 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		return lodestone.Submission{}, f.reject(name, e.id, "")
 	}
 	var d decoder
-	p, f := d.split(e)
+	declared := form(name)
+	p, f := d.split(&e, declared)
 	if f != nil {
 		return lodestone.Submission{}, f.reject(name, e.id, "")
 	}
-	declared := form(name)
 	if declared == nil {
 		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms and submit it again"}
 		return lodestone.Submission{}, f.reject(name, e.id, guessEmail(p.fields))
@@ -73,9 +73,12 @@ type payload struct {
 }
 
 // split finds the three parts. In plain JSON an object whose fields is no object is the fields
-// itself; a CloudEvent always says fields.
-func (d *decoder) split(e envelope) (payload, *fault) {
+// itself; a CloudEvent always says fields. Where the form has a map, it is asked first.
+func (d *decoder) split(e *envelope, form *lodestone.Form) (payload, *fault) {
 	fields, ok := e.data["fields"].(map[string]any)
+	if form != nil && len(form.Map) > 0 {
+		return d.mapped(e, form, fields)
+	}
 	if !ok && !e.ce {
 		return payload{fields: e.data}, nil
 	}
@@ -83,13 +86,8 @@ func (d *decoder) split(e envelope) (payload, *fault) {
 		return payload{}, &fault{lodestone.ReasonNotAnObject, "the data's fields is " + kindOf(e.data["fields"]) + ", want an object"}
 	}
 	p := payload{fields: fields, context: e.data["context"]}
-	switch b := e.data["backfill"].(type) {
-	case nil:
-	case bool:
-		p.backfill = b
-	default:
-		// Guessing here could enroll, and write to, a whole list of old leads.
-		return payload{}, &fault{lodestone.ReasonBadEnvelope, "the data's backfill is " + kindOf(b) + ", want true or false"}
+	if f := p.readBackfill(e.data); f != nil {
+		return payload{}, f
 	}
 	d.leftOut("the data holds more than fields, context and backfill", e.data, func(name string) bool {
 		return name == "fields" || name == "context" || name == "backfill"
@@ -113,7 +111,7 @@ func FieldFaults(m Message, form *lodestone.Form) (list []FieldFault) {
 		return nil
 	}
 	var d decoder
-	p, f := d.split(e)
+	p, f := d.split(&e, form)
 	if f != nil {
 		return nil
 	}
@@ -127,6 +125,18 @@ func FieldFaults(m Message, form *lodestone.Form) (list []FieldFault) {
 type fieldFault struct {
 	*fault
 	field string
+}
+
+func (p *payload) readBackfill(data map[string]any) *fault {
+	switch b := data["backfill"].(type) {
+	case nil:
+	case bool:
+		p.backfill = b
+	default:
+		// Guessing here could enroll, and write to, a whole list of old leads.
+		return &fault{lodestone.ReasonBadEnvelope, "the data's backfill is " + kindOf(b) + ", want true or false"}
+	}
+	return nil
 }
 
 // fields takes what the form declares. The address comes first, then the others by name. On a fault
