@@ -695,8 +695,8 @@ func (z Consent) Msgsize() (s int) {
 func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
 	_ = zb0001Mask
 	if z.Page == "" {
 		zb0001Len--
@@ -721,6 +721,10 @@ func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Consent == nil {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.Evidence == nil {
+		zb0001Len--
+		zb0001Mask |= 0x100
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -802,6 +806,19 @@ func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 						o = append(o, 0xa1, 0x61)
 						o = msgp.AppendTimeExt(o, z.Consent.At)
 					}
+				}
+			}
+		}
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "ev"
+			o = append(o, 0xa2, 0x65, 0x76)
+			if z.Evidence == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Evidence.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Evidence")
+					return
 				}
 			}
 		}
@@ -921,6 +938,23 @@ func (z *Context) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "ev":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Evidence = nil
+			} else {
+				if z.Evidence == nil {
+					z.Evidence = new(Evidence)
+				}
+				bts, err = z.Evidence.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Evidence")
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -940,6 +974,12 @@ func (z *Context) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Consent.Text) + 2 + msgp.TimeSize
+	}
+	s += 3
+	if z.Evidence == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Evidence.Msgsize()
 	}
 	return
 }
@@ -2179,6 +2219,178 @@ func (z *Entry) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z *Evidence) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
+	_ = zb0001Mask
+	if z.Token == "" {
+		zb0001Len--
+		zb0001Mask |= 0x1
+	}
+	if z.FillSeconds == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x2
+	}
+	if z.TokenUses == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.Honeypot == false {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.AddressSubmissions == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	if z.AddressForms == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x20
+	}
+	if z.AddressSources == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
+	if z.SourceSubmissions == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x80
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		if (zb0001Mask & 0x1) == 0 { // if not omitted
+			// string "t"
+			o = append(o, 0xa1, 0x74)
+			o = msgp.AppendString(o, z.Token)
+		}
+		if (zb0001Mask & 0x2) == 0 { // if not omitted
+			// string "f"
+			o = append(o, 0xa1, 0x66)
+			o = msgp.AppendFloat64(o, z.FillSeconds)
+		}
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "u"
+			o = append(o, 0xa1, 0x75)
+			o = msgp.AppendInt(o, z.TokenUses)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "h"
+			o = append(o, 0xa1, 0x68)
+			o = msgp.AppendBool(o, z.Honeypot)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "as"
+			o = append(o, 0xa2, 0x61, 0x73)
+			o = msgp.AppendInt(o, z.AddressSubmissions)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "af"
+			o = append(o, 0xa2, 0x61, 0x66)
+			o = msgp.AppendInt(o, z.AddressForms)
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "ao"
+			o = append(o, 0xa2, 0x61, 0x6f)
+			o = msgp.AppendInt(o, z.AddressSources)
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "ss"
+			o = append(o, 0xa2, 0x73, 0x73)
+			o = msgp.AppendInt(o, z.SourceSubmissions)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Evidence) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "t":
+			z.Token, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Token")
+				return
+			}
+		case "f":
+			z.FillSeconds, bts, err = msgp.ReadFloat64Bytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "FillSeconds")
+				return
+			}
+		case "u":
+			z.TokenUses, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "TokenUses")
+				return
+			}
+		case "h":
+			z.Honeypot, bts, err = msgp.ReadBoolBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Honeypot")
+				return
+			}
+		case "as":
+			z.AddressSubmissions, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "AddressSubmissions")
+				return
+			}
+		case "af":
+			z.AddressForms, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "AddressForms")
+				return
+			}
+		case "ao":
+			z.AddressSources, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "AddressSources")
+				return
+			}
+		case "ss":
+			z.SourceSubmissions, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "SourceSubmissions")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *Evidence) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.Token) + 2 + msgp.Float64Size + 2 + msgp.IntSize + 2 + msgp.BoolSize + 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z FieldType) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	o = msgp.AppendString(o, string(z))
@@ -2202,6 +2414,34 @@ func (z *FieldType) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z FieldType) Msgsize() (s int) {
+	s = msgp.StringPrefixSize + len(string(z))
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z Holding) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	o = msgp.AppendString(o, string(z))
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Holding) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	{
+		var zb0001 string
+		zb0001, bts, err = msgp.ReadStringBytes(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		(*z) = Holding(zb0001)
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z Holding) Msgsize() (s int) {
 	s = msgp.StringPrefixSize + len(string(z))
 	return
 }
@@ -2934,6 +3174,112 @@ func (z *PastEnrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *PastEnrollment) Msgsize() (s int) {
 	s = 1 + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.ID) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.TimeSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z Path) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 0
+	_ = z
+	o = append(o, 0x80)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Path) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z Path) Msgsize() (s int) {
+	s = 1
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z PathError) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 2
+	// string "At"
+	o = append(o, 0x82, 0xa2, 0x41, 0x74)
+	o = msgp.AppendInt(o, z.At)
+	// string "Message"
+	o = append(o, 0xa7, 0x4d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65)
+	o = msgp.AppendString(o, z.Message)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *PathError) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "At":
+			z.At, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "At")
+				return
+			}
+		case "Message":
+			z.Message, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Message")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z PathError) Msgsize() (s int) {
+	s = 1 + 3 + msgp.IntSize + 8 + msgp.StringPrefixSize + len(z.Message)
 	return
 }
 

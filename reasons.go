@@ -17,6 +17,7 @@ const (
 	ReasonMissingField Reason = "missing_field"
 	ReasonBadField     Reason = "bad_field"
 	ReasonPlanFailed   Reason = "plan_failed" // a fault of ours; the submission is kept
+	ReasonQuarantined  Reason = "quarantined" // a human decides whether it is honest
 )
 
 // What was decided about a submission.

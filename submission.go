@@ -34,6 +34,7 @@ type Form struct {
 	Origins []string // pages whose scripts may post it; empty: those of the configuration
 
 	Map       map[string]Path // where another tool's payload has what, by target; see [MapTargets]
+	Honeypot  string          // a field that people do not see and leave empty; "" none
 	Signature string          // how requests over HTTP are signed, one of [Signatures]; empty: they are not
 }
 
@@ -73,6 +74,9 @@ type Context struct {
 	UTMFirst     UTM      `json:"utm_first,omitzero" msg:"uf,omitempty"` // of the first visit that had any
 	ReferralCode string   `json:"referral_code,omitempty" msg:"r,omitempty"`
 	Consent      *Consent `json:"consent,omitempty" msg:"c,omitempty"`
+
+	// Evidence is never the page's own word; nil when nobody watched.
+	Evidence *Evidence `json:"evidence,omitempty" msg:"ev,omitempty"`
 }
 
 // UTM holds the campaign parameters of the page's address.

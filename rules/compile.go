@@ -212,7 +212,7 @@ func (c *compiler) schema() {
 	cfg.BandRanges = bandRanges(c.set.Bands)
 	c.set.Schema = scoring.NewSchema(cfg)
 	for _, s := range c.sections["forms"] {
-		c.formZones(s)
+		c.formExpressions(s)
 	}
 }
 

@@ -15,9 +15,8 @@ import (
 
 var (
 	formKeys = keys{
-		known:   []string{"title", "asset", "thanks", "origins", "fields", "map", "signature", "zone"},
-		later:   []string{"quarantine"},
-		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset", "redirect": "thanks", "cors": "origins", "mapping": "map", "signed": "signature"},
+		known:   []string{"title", "asset", "thanks", "origins", "fields", "map", "signature", "honeypot", "quarantine", "zone"},
+		meaning: map[string]string{"name": "title", "timezone": "zone", "url": "asset", "file": "asset", "download": "asset", "redirect": "thanks", "cors": "origins", "mapping": "map", "signed": "signature", "spam": "quarantine", "trap": "honeypot"},
 	}
 	fieldKeys = keys{
 		known:   []string{"type", "required"},
@@ -84,8 +83,11 @@ func (c *compiler) form(d *document, e entry) *Form {
 		}
 	}
 	for _, k := range entries {
-		if k.name == "map" {
+		switch k.name {
+		case "map":
 			c.formMap(d, k, f)
+		case "honeypot":
+			c.honeypot(d, k, f)
 		}
 	}
 	if e.value.Kind == yaml.MappingNode && !given["fields"] {
@@ -255,18 +257,38 @@ func (c *compiler) unite(d *document, e entry, form string, t lodestone.FieldTyp
 		e.name, t, before.typ, before.form, before.pos.File, before.pos.Line, before.pos.Column)
 }
 
-// formZones compiles the zones of a section's forms, once there is a schema.
-func (c *compiler) formZones(s section) {
+// formExpressions compiles the expressions of a section's forms, once there is a schema. All of them run
+// before there is a score.
+func (c *compiler) formExpressions(s section) {
 	for _, p := range pairsOf(s.node) {
 		form := c.set.Forms[target(p.key).Value]
-		zone := valueOf(p.value, "zone")
-		if form == nil || zone == nil || form.Pos != pos(s.doc, p.key) {
+		if form == nil || form.Pos != pos(s.doc, p.key) {
 			continue
 		}
-		if n, ok := c.scalar(s.doc, zone, "an expression", "zone: context.timezone ?? zone_of_country(fields.country)"); ok {
-			form.Zone = c.expression(s.doc, n, scoring.Text, true)
+		if n := valueOf(p.value, "zone"); n != nil {
+			if n, ok := c.scalar(s.doc, n, "an expression", "zone: context.timezone ?? zone_of_country(fields.country)"); ok {
+				form.Zone = c.expression(s.doc, n, scoring.Text, true)
+			}
+		}
+		if n := valueOf(p.value, "quarantine"); n != nil {
+			if n, ok := c.scalar(s.doc, n, "a condition", "quarantine: risk.score > 80"); ok {
+				form.Quarantine = c.expression(s.doc, n, scoring.Boolean, true)
+			}
 		}
 	}
+}
+
+// honeypot reads the name of a field that is none of the form's.
+func (c *compiler) honeypot(d *document, e entry, f *Form) {
+	n, ok := c.scalar(d, e.value, "the name of a field", "honeypot: website")
+	if !ok {
+		return
+	}
+	if _, declared := f.Fields[n.Value]; declared || !fieldPattern.MatchString(n.Value) {
+		c.fault(d, n, "honeypot is the name of a field that the form does not declare, as in website: people do not see it, and what fills it in is no person")
+		return
+	}
+	f.Honeypot = n.Value
 }
 
 // lists reads all lists, written out or from files.

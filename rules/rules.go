@@ -99,7 +99,8 @@ func (s *Set) Place(p *scoring.Program, part int) (at Pos, ok bool) {
 // Form is a declared form.
 type Form struct {
 	lodestone.Form
-	Zone *scoring.Program // yields a text; nil when none is given
+	Zone       *scoring.Program // yields a text; nil when none is given
+	Quarantine *scoring.Program // true: the submission waits for a human; nil when none is given
 	Pos
 }
 

@@ -114,9 +114,11 @@ func formSchema() object {
 			"additionalProperties": object{"type": "string", "pattern": `^payload([.\[].*)?$`},
 			"examples":             []any{object{"email": "payload.contact.email", "company_size": `payload.answers[field.ref == "size"].number`}},
 		}),
-		"signature": object{"enum": lodestone.Signatures, "description": "How the tool that posts this form over HTTP signs its requests; what is not signed so is refused. The secret stands in the file that http.form_secrets in the configuration names."},
-		"zone":      text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
-		"fields":    object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
+		"honeypot":   object{"type": "string", "pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`, "description": "An input that the form does not declare and people do not see; one that is filled in counts in risk.score.", "examples": []string{"website"}},
+		"quarantine": expression("A condition: when it is true the submission waits under attention, with its evidence, until a person releases or drops it. The visitor gets the asset all the same.", "risk.score > 80", "risk.honeypot or lead.disposable"),
+		"signature":  object{"enum": lodestone.Signatures, "description": "How the tool that posts this form over HTTP signs its requests; what is not signed so is refused. The secret stands in the file that http.form_secrets in the configuration names."},
+		"zone":       text("An expression for the lead's time zone: an IANA name, or nil when unknown.", "context.timezone ?? zone_of_country(fields.country)"),
+		"fields":     object{"type": "object", "minProperties": 1, "propertyNames": object{"pattern": `^[A-Za-z_][A-Za-z0-9_]{0,63}$`}, "additionalProperties": object{"$ref": "#/$defs/field"}, "description": "What the form asks for. One field holds the lead's address: the one named email, or the only one of type email. A field has the same type in all forms.", "examples": []any{object{"email": object{"type": "email", "required": true}}}},
 	}, "fields"))
 }
 

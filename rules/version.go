@@ -34,6 +34,9 @@ type (
 
 		Map       map[string]string `json:"map,omitempty"`
 		Signature string            `json:"signature,omitempty"`
+
+		Honeypot   string `json:"honeypot,omitempty"`
+		Quarantine string `json:"quarantine,omitempty"`
 	}
 	canonicalField struct {
 		Type     lodestone.FieldType `json:"type"`
@@ -91,7 +94,8 @@ type (
 func (c *compiler) version() {
 	s := canonicalSet{Forms: make(map[string]canonicalForm), Lists: make(map[string][]string)}
 	for name, f := range c.set.Forms {
-		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone), Thanks: f.Thanks, Origins: f.Origins, Map: mapTexts(f.Map), Signature: f.Signature}
+		form := canonicalForm{Title: f.Title, Asset: f.Asset, Fields: make(map[string]canonicalField), Zone: sourceOf(f.Zone), Thanks: f.Thanks, Origins: f.Origins, Map: mapTexts(f.Map), Signature: f.Signature,
+			Honeypot: f.Honeypot, Quarantine: sourceOf(f.Quarantine)}
 		for field, decl := range f.Fields {
 			form.Fields[field] = canonicalField{decl.Type, decl.Required}
 		}

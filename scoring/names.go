@@ -112,6 +112,8 @@ func (s *Schema) declare(c Config) {
 	add("context.consent.at", moment, true, consent(func(c *lodestone.Consent) any { return timeOrNil(c.At) }))
 	s.spaces["context"] = append(s.spaces["context"], "utm", "utm_first", "consent")
 
+	s.declareRisk(add)
+
 	for _, kind := range c.Signals {
 		k := string(kind)
 		add("signals."+k, boolean, false, func(f *Facts) any { _, ok := f.lead().Signals[k]; return ok })

@@ -26,6 +26,8 @@
 //	context.consent.PART    marketing text at
 //	utm.PART                source medium campaign term content, also as context.utm.PART;
 //	                        context.utm_first.PART is that of the first visit that had any
+//	risk.PART               score (0 to 100, see [Signs]) observed token fill_seconds honeypot bombed typo token_uses
+//	                        address_submissions address_forms address_sources source_submissions
 //	lists.NAME              the texts of a list
 //	signals.KIND            whether one came back; signals_at.KIND is the latest time
 //	score band previous_band   once scored

@@ -328,6 +328,11 @@ func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write
 				}, now)}}
 			}
 		}()
+		if s, ok := ev.(Submitted); ok {
+			if no := quarantined(st.Lead, &s.Submission, book); no != nil {
+				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil
+			}
+		}
 		return Plan(st.Lead, ev, book, now)
 	}}, nil
 }

@@ -53,6 +53,7 @@ func healthHandler(ready *readiness, registry *prometheus.Registry, hooks, forms
 	mux.Handle(gateway.HooksPath, hooks)
 	mux.Handle(gateway.FormsPath, forms)
 	mux.Handle(gateway.AssetsPath, forms)
+	mux.Handle(gateway.TokensPath, forms)
 	mux.Handle(gateway.ScriptPath, gateway.Script())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

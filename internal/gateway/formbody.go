@@ -74,6 +74,7 @@ type inbox struct {
 	header map[string][]string // of the message
 	data   []byte
 	same   []byte // what two requests have in common when their bodies are the same
+	seen   event.Observed
 	once   bool   // the same body is never another submission
 	thanks string // the page that was asked for; "" none
 }

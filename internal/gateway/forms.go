@@ -64,7 +64,8 @@ type FormOptions struct {
 	BodyTimeout time.Duration         // for a body to come in; 0: 10 s
 }
 
-// Forms takes in form submissions; mount it at [FormsPath] and [AssetsPath]. Call it once for a
+// Forms takes in form submissions; mount it at [FormsPath], [AssetsPath] and
+// [TokensPath]. Call it once for a
 // registerer.
 //
 // A form goes name → method → origin → size → media type → body → fields → key → stream, and the first
@@ -99,7 +100,7 @@ type FormOptions struct {
 // body is, so that one that is replayed makes no second submission.
 func Forms(o FormOptions) http.Handler {
 	f := &forms{
-		FormOptions: o, memory: semaphore.NewWeighted(formMemory), now: time.Now,
+		FormOptions: o, watch: newWatch(), memory: semaphore.NewWeighted(formMemory), now: time.Now,
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lodestone_form_requests_total",
 			Help: "Requests of forms over HTTP by form (empty for one that there is not) and what became of them.",
@@ -138,6 +139,7 @@ type forms struct {
 	memory  *semaphore.Weighted
 	now     func() time.Time
 	recent  recent
+	watch   *watch
 	total   *prometheus.CounterVec
 	seconds prometheus.Histogram
 }
@@ -155,6 +157,10 @@ func peer(r *http.Request) string {
 func (f *forms) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if token, ok := strings.CutPrefix(r.URL.Path, AssetsPath); ok {
 		f.asset(w, r, token)
+		return
+	}
+	if name, ok := strings.CutPrefix(r.URL.Path, TokensPath); ok {
+		f.token(w, r, name)
 		return
 	}
 	name, form, no := f.find(strings.TrimPrefix(r.URL.Path, FormsPath))
@@ -296,7 +302,7 @@ func (f *forms) take(w http.ResponseWriter, r *http.Request, name string, form *
 		return taken{}, no
 	}
 	in.once = once
-	in.header[event.HeaderObserved] = []string{f.observed(r).Header()}
+	in.seen = f.observed(r)
 	return f.store(r.Context(), name, form, in, key)
 }
 
@@ -354,10 +360,11 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 	}
 	unique := digest(about...)
 	in.header[nats.MsgIdHdr] = []string{unique}
-	var no *refusal
-	if done.id, no = usable(event.Message{Subject: subject, Header: in.header, Data: in.data, Time: now}, form); no != nil {
+	id, email, no := usable(event.Message{Subject: subject, Header: in.header, Data: in.data, Time: now}, form)
+	if no != nil {
 		return taken{}, no
 	}
+	done.id = id
 	if f.Publish == nil {
 		return taken{}, f.away(ctx, name, errNoPublisher)
 	}
@@ -383,6 +390,10 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 		done.result = resultRepeated
 		return done, nil
 	}
+	if form == nil || form.Signature == "" { // one tool posts for many people
+		in.seen.Evidence = f.evidence(name, email, in.seen.IP, in.data, now)
+	}
+	in.header[event.HeaderObserved] = []string{in.seen.Header()}
 	start := time.Now()
 	if err := f.Publish(ctx, &nats.Msg{Subject: subject, Header: in.header, Data: in.data}); err != nil {
 		return taken{}, f.away(ctx, name, err)
@@ -403,9 +414,9 @@ func (f *forms) away(ctx context.Context, name string, err error) *refusal {
 	return no
 }
 
-// usable reads a message as the sequencer will and returns its id, or why it cannot be used. Without
-// a form everything that could be a submission of one is usable.
-func usable(m event.Message, form *rules.Form) (id string, no *refusal) {
+// usable reads a message as the sequencer will and returns its id and address, or why it cannot be
+// used. Without a form everything that could be a submission of one is usable.
+func usable(m event.Message, form *rules.Form) (id string, email lodestone.Email, no *refusal) {
 	sub, rejected := event.DecodeSubmission(m, func(string) *lodestone.Form {
 		if form == nil {
 			return nil
@@ -413,13 +424,13 @@ func usable(m event.Message, form *rules.Form) (id string, no *refusal) {
 		return &form.Form
 	})
 	if rejected == nil {
-		return sub.ID, nil
+		return sub.ID, sub.Email, nil
 	}
 	switch rejected.Reason {
 	case lodestone.ReasonUnknownForm:
-		return rejected.ID, nil // there are no rules yet
+		return rejected.ID, rejected.Email, nil // there are no rules yet
 	case lodestone.ReasonTooLarge:
-		return "", tooLarge(event.MaxSize)
+		return "", "", tooLarge(event.MaxSize)
 	case lodestone.ReasonNoEmail, lodestone.ReasonBadEmail, lodestone.ReasonMissingField, lodestone.ReasonBadField:
 		no = refuse(http.StatusUnprocessableEntity, resultUnusable, rejected.Detail)
 		for _, fault := range event.FieldFaults(m, &form.Form) {
@@ -429,7 +440,7 @@ func usable(m event.Message, form *rules.Form) (id string, no *refusal) {
 		no = badBody(rejected.Detail)
 	}
 	no.reason = string(rejected.Reason)
-	return "", no
+	return "", "", no
 }
 
 // visitors says to a visitor what is wrong with a field.

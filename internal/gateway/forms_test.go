@@ -104,6 +104,7 @@ func (s *formSite) serve(change ...func(*gateway.FormOptions)) {
 	mux := http.NewServeMux()
 	mux.Handle(gateway.FormsPath, forms)
 	mux.Handle(gateway.AssetsPath, forms)
+	mux.Handle(gateway.TokensPath, forms)
 	mux.Handle(gateway.ScriptPath, gateway.Script())
 	s.handler = mux
 	server := httptest.NewServer(mux)

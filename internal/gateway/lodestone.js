@@ -42,6 +42,19 @@
     into[last] ??= value;
   };
 
+  // A token says when the form was shown. Without one the form is sent all the same.
+  const tokens = new Map();
+  const ask = async form => {
+    if (tokens.has(form)) return;
+    tokens.set(form, undefined);
+    try {
+      const response = await fetch(form.action.replace(/\/forms\/([^/?#]+).*$/, '/tokens/$1'), { credentials: 'omit' });
+      if (response.ok) tokens.set(form, (await response.json()).token);
+    } catch { tokens.delete(form); }
+  };
+  for (const form of document.querySelectorAll('form[data-lodestone]')) ask(form);
+  document.addEventListener('focusin', e => { const f = e.target.closest?.('form[data-lodestone]'); if (f) ask(f); });
+
   const collect = (form, submitter) => {
     const fields = {}, context = {};
     const data = new FormData(form);
@@ -63,6 +76,7 @@
     context.utm ??= read(LAST, undefined);
     context.utm_first ??= read(FIRST, undefined);
     context.referral_code ??= query.get('referral_code') ?? query.get('ref') ?? undefined;
+    context.token ??= tokens.get(form);
     delete context.thanks; // for browsers without script
     return { fields, context };
   };

@@ -26,7 +26,7 @@ func (d *decoder) context(v any, now time.Time) lodestone.Context {
 	c.UTMFirst = d.utm("context.utm_first", o["utm_first"])
 	c.Consent = d.consent(o["consent"], now)
 	d.leftOut("context holds what is not known", o,
-		oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "utm_first", "consent"))
+		oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "utm_first", "consent", "token"))
 	return c
 }
 

@@ -16,6 +16,8 @@ type Observed struct {
 	IP        string `json:"ip,omitempty"`
 	UserAgent string `json:"user_agent,omitempty"`
 	Page      string `json:"page,omitempty"` // the Referer
+
+	Evidence *lodestone.Evidence `json:"evidence,omitempty"`
 }
 
 // Header is the value of [HeaderObserved].
@@ -37,4 +39,19 @@ func observed(c *lodestone.Context, header map[string][]string) {
 	c.IP = cmp.Or(c.IP, o.IP)
 	c.UserAgent = cmp.Or(c.UserAgent, o.UserAgent)
 	c.Page = cmp.Or(c.Page, o.Page)
+	c.Evidence = o.Evidence
+}
+
+// honeypot notes that the field which people do not see was filled in.
+func honeypot(c *lodestone.Context, form *lodestone.Form, fields map[string]any) {
+	if form.Honeypot == "" {
+		return
+	}
+	if v, _ := take(fields[form.Honeypot], lodestone.FieldText); v == nil {
+		return
+	}
+	if c.Evidence == nil {
+		c.Evidence = new(lodestone.Evidence)
+	}
+	c.Evidence.Honeypot = true
 }

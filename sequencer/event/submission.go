@@ -44,6 +44,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 	}
 	context := d.context(p.context, e.at)
 	observed(&context, m.Header)
+	honeypot(&context, declared, p.fields)
 	return lodestone.Submission{
 		ID:       e.id,
 		Form:     name,
@@ -171,7 +172,7 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 	}
 	d.leftOut("the form does not declare", in, func(name string) bool {
 		_, ok := form.Fields[name]
-		return ok || name == form.Email
+		return ok || name == form.Email || name == form.Honeypot
 	})
 	return email, out, nil
 }
