@@ -30,8 +30,8 @@ import (
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
-// Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved] or
-// [Suppressed].
+// Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved],
+// [Suppressed] or [Forgotten].
 type Event interface{ event() }
 
 // Submitted is a usable form submission.
@@ -155,6 +155,9 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 			p.change.Lead = nil // an address on the list is not a lead yet
 			p.change.Entry = nil
 		}
+	case Forgotten:
+		p.begin(lead, ev.Email)
+		p.forgotten()
 	case Moved:
 		if lead == nil {
 			return Change{}, ErrMoved

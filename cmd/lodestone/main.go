@@ -123,6 +123,8 @@ func (c *cli) root() *cobra.Command {
 		c.renderCmd,
 		c.queueCmd,
 		c.suppressCmd,
+		c.forgetCmd,
+		c.exportCmd,
 		c.claimCmd,
 		c.operationsCmd,
 		c.callCmd,

@@ -35,6 +35,7 @@ type Store interface {
 	Copied() bool
 	Claim(ctx context.Context) error
 	Upkeep
+	Erase(ctx context.Context, email lodestone.Email, book *sequencer.Rulebook, now time.Time) (boltstore.Erased, sequencer.Change, error)
 }
 
 // Server answers the API's requests.
@@ -47,6 +48,8 @@ type Server struct {
 	Accounts map[string]*connectors.Account
 	// Operations are those that steps may name, by connector.operation; for what they need.
 	Operations map[string]lodestone.Operation
+	// Streams looks into the streams; nil where no worker runs.
+	Streams Streams
 	// Publish stores submissions; nil where none are taken.
 	Publish Publisher
 	// Doctor looks for what is wrong; nil where the caller does that.
@@ -88,6 +91,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/leads/{email}", answer(s.lead))
 	mux.HandleFunc("GET /api/v1/leads/{email}/record", s.record)
 	mux.HandleFunc("GET /api/v1/leads/{email}/render", answer(s.render))
+	mux.HandleFunc("GET /api/v1/leads/{email}/export", answer(s.export))
+	mux.HandleFunc("POST /api/v1/leads/{email}/forget", answer(s.forget))
 	mux.HandleFunc("GET /api/v1/queue", answer(s.queue))
 	mux.HandleFunc("GET /api/v1/attention", answer(s.attention))
 	mux.HandleFunc("GET /api/v1/suppressions", answer(s.suppressions))

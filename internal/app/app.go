@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,8 @@ type Worker struct {
 
 	socket, web net.Listener
 	closers     []func() error // last opened first
+
+	forgetting sync.Mutex // one erasure at a time
 }
 
 // ErrCopied is why a worker does not act: its data directory is a copy.
@@ -265,6 +268,7 @@ func (w *Worker) api() *api.Server {
 	}
 	if w.broker != nil {
 		s.Publish = w.broker
+		s.Streams = streams{w}
 	}
 	s.Doctor = func(ctx context.Context) (r doctor.Report) {
 		r.Store(ctx, w.store)
@@ -353,6 +357,7 @@ func (w *Worker) act(ctx context.Context) error {
 	})
 	g.Go(func() error { return w.outbox.Run(ctx) })
 	g.Go(func() error { return w.upkeep(ctx) })
+	g.Go(func() error { return w.forget(ctx) })
 	return g.Wait()
 }
 

@@ -189,7 +189,9 @@ func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 			return st, fmt.Errorf("a lead's record: %w", err)
 		}
 	}
-	st.Suppression, err = suppression(t.supp, email)
+	if st.Suppression, err = suppression(t.supp, email); st.Suppression == nil && err == nil {
+		st.Suppression, err = keptSuppression(t.supp.Tx(), email)
+	}
 	return st, err
 }
 
@@ -229,6 +231,9 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 		}
 	}
 	if c.Release {
+		if err := releaseKept(t.tx, email); err != nil {
+			return err
+		}
 		if err := t.supp.Delete([]byte(email)); err != nil {
 			return err
 		}

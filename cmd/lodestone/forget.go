@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+func (c *cli) forgetCmd() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "forget EMAIL",
+		Short: "Erase a person: lead, journal, attention and streams; a suppression stays under a keyed hash",
+		Long: `Forget erases what is known of a person. What still runs for them ends as erased. The journal keeps its numbers
+and loses everything that came from them; messages in the streams are overwritten. An address that was on the
+suppression list stays suppressed: a keyed hash knows it again and cannot be read back.
+
+The streams are cleared by the worker: at once when one runs, else when it next starts. Pages of the store file
+that became free keep their bytes until they are used again or the file is compacted.
+
+What providers hold is not touched; the operations that delete there are named.`,
+		Example: "  lodestone forget ada@example.com\n  lodestone forget ada@example.com --yes --json",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if _, err := lodestone.ParseEmail(a[0]); err != nil {
+				return usagef("%q: %w", a[0], err)
+			}
+			conn, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if err := c.confirm(yes, fmt.Sprintf("Erase everything about %s? It cannot be taken back.", a[0])); err != nil {
+				return err
+			}
+			got, err := conn.Forget(cmd.Context(), a[0])
+			if err != nil {
+				return err
+			}
+			if c.flags.json {
+				return c.printJSON(got)
+			}
+			if got.Lead || got.Attention > 0 || got.Messages > 0 {
+				fmt.Fprintf(c.out, "%s is erased; journal entries blanked: %d; deleted: %s under attention, %s in the streams\n", got.Email,
+					got.Entries, count(got.Attention, "item"), count(got.Messages, "message"))
+			} else {
+				fmt.Fprintf(c.out, "nothing was known of %s\n", got.Email)
+			}
+			if got.Suppressed {
+				fmt.Fprintln(c.out, "it stays suppressed, under a keyed hash")
+			}
+			if got.Pending {
+				fmt.Fprintln(c.out, "the streams are cleared when the worker next starts")
+			}
+			for _, p := range got.Providers {
+				how := "it has no operation that deletes a person; ask the provider"
+				if len(p.Operations) > 0 {
+					how = "delete there with lodestone call " + strings.Join(p.Operations, " or ")
+				}
+				fmt.Fprintf(c.out, "%s was told of this person: %s\n", p.Connector, how)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (c *cli) exportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export EMAIL",
+		Short: "Everything that is known of a person, for their own eyes",
+		Long: `Export gathers what is known of a person: the lead, the whole history, what waits under attention, the suppression,
+and the messages about them in the streams, which a running worker looks through.`,
+		Example: "  lodestone export ada@example.com\n  lodestone export ada@example.com --json > ada.json",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if _, err := lodestone.ParseEmail(a[0]); err != nil {
+				return usagef("%q: %w", a[0], err)
+			}
+			conn, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			x, err := conn.Export(cmd.Context(), a[0])
+			if err != nil {
+				return err
+			}
+			if !x.Streams {
+				fmt.Fprintln(c.err, "no worker runs, so the streams were not looked into; start one for the whole of it")
+			}
+			if c.flags.json {
+				return c.printJSON(x)
+			}
+			fmt.Fprintf(c.out, "What is known of %s on %s\n\n", x.Email, utc(x.At))
+			if x.Lead != nil {
+				fmt.Fprintln(c.out, "Given in forms")
+				var rows [][]string
+				for _, name := range slices.Sorted(maps.Keys(x.Lead.Profile)) {
+					rows = append(rows, []string{name, fmt.Sprint(x.Lead.Profile[name])})
+				}
+				if x.Lead.Zone != "" {
+					rows = append(rows, []string{"time zone", x.Lead.Zone})
+				}
+				if k := x.Lead.Consent; k != nil {
+					rows = append(rows, []string{"consent", fmt.Sprintf("%t at %s %s", k.Marketing, utc(k.At), k.Text)})
+				}
+				table(c.out, "  ", rows)
+				fmt.Fprintln(c.out)
+			}
+			if x.Explanation != nil {
+				writeExplanation(c.out, x.Explanation, conn.set, time.Now(), len(x.Explanation.History))
+			} else if s := x.Suppression; s != nil {
+				fmt.Fprintf(c.out, "On the suppression list since %s (%s, by %s)\n", utc(s.At), s.Reason, s.Source)
+			}
+			for _, k := range x.Attention {
+				if k.Data != "" {
+					fmt.Fprintf(c.out, "\nKept for a human, %s, %s\n  %s\n", utc(k.At), words(k.Reason), k.Data)
+				}
+			}
+			for _, m := range x.Messages {
+				fmt.Fprintf(c.out, "\nMessage %d of %s, %s, %s\n  %s\n", m.Seq, m.Stream, m.Subject, utc(m.At), m.Data)
+			}
+			return nil
+		},
+	}
+}

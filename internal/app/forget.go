@@ -1,0 +1,178 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/api"
+	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
+	"github.com/lodestonehq/lodestone/sequencer/event"
+)
+
+// forgetEvery is how often an erasure that could not be finished is taken up again.
+const forgetEvery = time.Minute
+
+// forget finishes the erasures that are under way, also those that a restart interrupted, until ctx is done.
+func (w *Worker) forget(ctx context.Context) error {
+	for {
+		list, err := w.store.Erasing(ctx)
+		if err != nil {
+			w.log.WarnContext(ctx, "cannot read which erasures are under way", "error", err)
+		}
+		for email := range list {
+			if _, err := w.clearStreams(ctx, email); err != nil && ctx.Err() == nil {
+				w.log.WarnContext(ctx, "an erasure is not finished; trying again", "error", err, "in", forgetEvery)
+			}
+		}
+		if !pause(ctx, forgetEvery) {
+			return nil
+		}
+	}
+}
+
+// clearStreams deletes every message of a person and overwrites what it held. Last it looks whether a message that
+// was on its way while they were erased brought them back.
+func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (deleted int, err error) {
+	w.forgetting.Lock()
+	defer w.forgetting.Unlock()
+	asked, under, err := w.askedFor(ctx, email)
+	if err != nil || !under {
+		return 0, err
+	}
+	for _, name := range broker.Streams {
+		var seqs []uint64
+		stream, err := w.eachMessage(ctx, name, email, func(m api.StreamMessage) { seqs = append(seqs, m.Seq) })
+		if err != nil {
+			return deleted, err
+		}
+		for _, seq := range seqs {
+			if err := stream.SecureDeleteMsg(ctx, seq); err != nil {
+				return deleted, fmt.Errorf("delete a message of %s: %w", name, err)
+			}
+			deleted++
+		}
+	}
+	st, err := w.store.State(ctx, email)
+	if err != nil {
+		return deleted, err
+	}
+	if l := st.Lead; l != nil && !l.LastAt.After(asked) {
+		if _, change, err := w.store.Erase(ctx, email, w.book.Load(), time.Now().UTC()); err != nil {
+			return deleted, err
+		} else if change.Entry != nil {
+			w.committed(&change)
+		}
+	}
+	return deleted, w.store.StreamsCleared(ctx, email)
+}
+
+func (w *Worker) askedFor(ctx context.Context, email lodestone.Email) (time.Time, bool, error) {
+	list, err := w.store.Erasing(ctx)
+	at, ok := list[email]
+	return at, ok, err
+}
+
+// eachMessage visits a stream's messages that are about a person, oldest first.
+func (w *Worker) eachMessage(ctx context.Context, name string, email lodestone.Email, visit func(api.StreamMessage)) (jetstream.Stream, error) {
+	js := w.broker.JetStream()
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, err)
+	}
+	last := stream.CachedInfo().State.LastSeq
+	if stream.CachedInfo().State.Msgs == 0 {
+		return stream, nil
+	}
+	c, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", name, err)
+	}
+	for {
+		batch, err := c.Fetch(500, jetstream.FetchMaxWait(2*time.Second))
+		if err != nil {
+			return nil, fmt.Errorf("read stream %s: %w", name, err)
+		}
+		n := 0
+		for m := range batch.Messages() {
+			n++
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, fmt.Errorf("read stream %s: %w", name, err)
+			}
+			msg := event.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp}
+			if w.about(msg, email) {
+				visit(api.StreamMessage{Stream: name, Seq: msg.Seq, Subject: msg.Subject, At: msg.Time, Header: msg.Header, Data: readable(msg.Data)})
+			}
+			if meta.Sequence.Stream >= last || meta.NumPending == 0 {
+				return stream, nil
+			}
+		}
+		if err := batch.Error(); err != nil {
+			return nil, fmt.Errorf("read stream %s: %w", name, err)
+		}
+		if n == 0 {
+			return stream, nil // the end was deleted meanwhile
+		}
+	}
+}
+
+// about reports whether a message is about a person: it holds the address as it is, or reads as a submission or a
+// signal of theirs.
+func (w *Worker) about(m event.Message, email lodestone.Email) bool {
+	if boltstore.Mentions(m.Data, email) || boltstore.Mentions([]byte(m.Subject), email) {
+		return true
+	}
+	for name, values := range m.Header {
+		if boltstore.Mentions([]byte(name+" "+strings.Join(values, " ")), email) {
+			return true
+		}
+	}
+	switch {
+	case strings.HasPrefix(m.Subject, event.FormsPrefix):
+		book := w.book.Load()
+		if book == nil {
+			return false
+		}
+		s, rejected := event.DecodeSubmission(m, book.Form)
+		return rejected == nil && s.Email == email || rejected != nil && rejected.Email == email
+	case strings.HasPrefix(m.Subject, event.SignalsPrefix):
+		s, rejected := event.DecodeSignal(m)
+		return rejected == nil && s.Email == email
+	}
+	return false
+}
+
+// readable is a message as JSON when it is some, else as a text.
+func readable(data []byte) json.RawMessage {
+	if json.Valid(data) {
+		return json.RawMessage(data)
+	}
+	b, _ := json.Marshal(string(data))
+	return b
+}
+
+// streams are what the API needs of the streams.
+type streams struct{ w *Worker }
+
+// Messages returns what the streams hold about a person.
+func (s streams) Messages(ctx context.Context, email lodestone.Email) ([]api.StreamMessage, error) {
+	list := []api.StreamMessage{}
+	for _, name := range broker.Streams {
+		if _, err := s.w.eachMessage(ctx, name, email, func(m api.StreamMessage) { list = append(list, m) }); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Clear deletes what the streams hold about a person whose erasure is under way.
+func (s streams) Clear(ctx context.Context, email lodestone.Email) (int, error) {
+	return s.w.clearStreams(ctx, email)
+}

@@ -1,0 +1,120 @@
+package boltstore
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer"
+)
+
+func TestEraseLeavesNothingAndKeepsTheCounts(t *testing.T) {
+	ctx, now := context.Background(), time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
+	book := rulebook(t)
+	s := open(t, t.TempDir())
+	const ada, grace = lodestone.Email("ada@example.com"), lodestone.Email("grace@example.com")
+	commit(t, s, sequencer.Batch{Writes: []sequencer.Write{
+		submit(book, ada, "ada-1", now, 240), submit(book, grace, "grace-1", now, 240),
+		write(ada, book, now, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada, Reason: "ada asked", Source: "operator", At: now}}),
+	}, Attention: []lodestone.Attention{
+		{ID: "x1", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonBadField, At: now, Data: []byte(`{"email": "ADA@example.com"}`)},
+		{ID: "x2", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonBadField, At: now, Data: []byte(`{"email": "not-ada@example.com"}`)},
+	}})
+	before, err := s.Totals(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got, change, err := s.Erase(ctx, ada, book, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Erased{Lead: true, Entries: 3, Attention: 1, Suppressed: true}); got != want {
+		t.Errorf("Erase = %+v, want %+v", got, want)
+	}
+	if n := len(change.Entry.Enrollments); n != 1 || change.Entry.Enrollments[0].State != lodestone.EnrollmentErased {
+		t.Errorf("enrollments ended: %+v", change.Entry.Enrollments)
+	}
+	entries, err := s.Journal(ctx, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := json.Marshal(entries); strings.Contains(strings.ToLower(string(text)), "ada") {
+		t.Errorf("the journal still names her: %s", text)
+	}
+	for _, e := range entries {
+		if e.Lead == ada {
+			t.Errorf("entry %d is still hers", e.Seq)
+		}
+	}
+	p, err := s.Person(ctx, ada, 100)
+	if err != nil || p.Lead != nil || len(p.Attention) != 0 || len(p.History) != 0 {
+		t.Errorf("Person = %+v, %v", p, err)
+	}
+	if p.Suppression == nil || p.Suppression.Source != "operator" {
+		t.Errorf("the suppression was lost: %+v", p.Suppression)
+	}
+	if q, err := s.Person(ctx, grace, 100); err != nil || q.Lead == nil || len(q.History) == 0 {
+		t.Errorf("somebody else was touched: %+v, %v", q, err)
+	}
+	if _, n, err := s.Attention(ctx, 10); err != nil || n != 1 {
+		t.Errorf("%d items under attention, %v; want the one that names another", n, err)
+	}
+	faults, err := s.Check(ctx)
+	if err != nil || len(faults) > 0 {
+		t.Errorf("Check = %q, %v", faults, err)
+	}
+	after, err := s.Totals(ctx)
+	if err != nil || len(after) < len(before) {
+		t.Errorf("counts were lost: %d of %d, %v", len(after), len(before), err)
+	}
+
+	if list, err := s.Erasing(ctx); err != nil || len(list) != 1 || !list[ada].Equal(now.Add(time.Hour)) {
+		t.Errorf("Erasing = %v, %v", list, err)
+	}
+	if err := s.StreamsCleared(ctx, ada); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Erasing(ctx); err != nil || len(list) != 0 {
+		t.Errorf("Erasing after it is done = %v, %v", list, err)
+	}
+
+	// Who comes back is a new lead, still suppressed until an operator says otherwise.
+	commit(t, s, sequencer.Batch{Writes: []sequencer.Write{submit(book, ada, "ada-2", now.Add(2*time.Hour), 240)}})
+	if p, err = s.Person(ctx, ada, 100); err != nil || p.Lead == nil || p.Lead.Submissions != 1 || p.Suppression == nil || len(p.History) != 1 {
+		t.Errorf("after coming back: %+v, %v", p, err)
+	}
+	commit(t, s, sequencer.Batch{Writes: []sequencer.Write{write(ada, book, now, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada}, Removed: true})}})
+	if p, err = s.Person(ctx, ada, 1); err != nil || p.Suppression != nil {
+		t.Errorf("after the suppression was taken back: %+v, %v", p.Suppression, err)
+	}
+}
+
+// A backup from before an erasure does not bring the person back.
+func TestEraseAgain(t *testing.T) {
+	ctx, now := context.Background(), time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
+	book := rulebook(t)
+	live, backup := open(t, t.TempDir()), open(t, t.TempDir())
+	for _, s := range []*Store{live, backup} {
+		commit(t, s, sequencer.Batch{Writes: []sequencer.Write{submit(book, "ada@example.com", "1", now, 240), submit(book, "grace@example.com", "2", now, 240)}})
+	}
+	if _, _, err := live.Erase(ctx, "ada@example.com", book, now); err != nil {
+		t.Fatal(err)
+	}
+	e, err := live.Erasures(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := backup.EraseAgain(ctx, e, book, now); n != 1 || err != nil {
+		t.Fatalf("EraseAgain = %d, %v; want 1", n, err)
+	}
+	if p, err := backup.Person(ctx, "ada@example.com", 1); err != nil || p.Lead != nil {
+		t.Errorf("she is back: %+v, %v", p.Lead, err)
+	}
+	if p, err := backup.Person(ctx, "grace@example.com", 1); err != nil || p.Lead == nil {
+		t.Errorf("somebody else was erased: %v", err)
+	}
+}
