@@ -270,7 +270,7 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	failpoint.Hit(failpoint.AfterCall)
 	stopping()
 	cancel()
-	m := a.Outcome(act.ID, receipt, err, attempt, delays, time.Now().UTC(), Jittered)
+	m := a.Outcome(act.ID, receipt, err, attempt, delays, time.Now().UTC(), l.s.pace)
 	m.Took = time.Since(start)
 	if m.To == lodestone.TouchpointUnknown {
 		l.watch(act.ID, email, m.DueAt)
@@ -297,7 +297,7 @@ func (l *lane) record(ctx context.Context, email lodestone.Email, m sequencer.Mo
 			return err
 		}
 		l.s.log.ErrorContext(ctx, "cannot record an outcome; trying again", "touchpoint", m.Touchpoint, "error", err)
-		sleep(ctx, Jittered(min(n, 4), 0))
+		sleep(ctx, l.s.pace(min(n, 4), 0))
 	}
 }
 

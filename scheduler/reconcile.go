@@ -120,7 +120,7 @@ func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
 		// It was settled, sent again, and is unknown anew: what stands there is for the new attempt.
 	case err != nil:
 		l.s.log.ErrorContext(ctx, "cannot settle an unknown outcome; trying again", "touchpoint", id, "error", err)
-		l.open[id] = lookup{email, time.Now().Add(Jittered(4, 0))}
+		l.open[id] = lookup{email, time.Now().Add(l.s.pace(4, 0))}
 	case again.IsZero():
 		delete(l.open, id)
 	default:
@@ -155,7 +155,7 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 	if ctx.Err() != nil {
 		return time.Time{}, nil
 	}
-	m := a.Looked(t, f, findErr, asked, time.Now().UTC(), Jittered)
+	m := a.Looked(t, f, findErr, asked, time.Now().UTC(), s.pace)
 	if m.To == lodestone.TouchpointUnknown {
 		again = m.DueAt
 	}

@@ -18,28 +18,28 @@ func (s *Scheduler) remote(ctx context.Context, p *Passage, params map[string]an
 	a, ok := s.accounts[p.t.Connector]
 	if !ok {
 		p.object(lodestone.CheckConnector, fmt.Sprintf("no settings for connectors.%s", p.t.Connector), objection{
-			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonProviderUnavailable, until: p.now.Add(Jittered(p.t.Delays, 0)),
+			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonProviderUnavailable, until: p.now.Add(s.pace(p.t.Delays, 0)),
 		})
 		return ctx
 	}
 	if reason, detail, until, blocked := a.Blocked(); blocked {
 		p.object(lodestone.CheckConnector, detail, objection{
-			to: lodestone.TouchpointScheduled, reason: reason, until: later(until, p.now.Add(Jittered(p.t.Delays, 0))),
+			to: lodestone.TouchpointScheduled, reason: reason, until: later(until, p.now.Add(s.pace(p.t.Delays, 0))),
 		})
 		return ctx
 	}
 	ticket, err := a.Reserve(ctx)
 	if err != nil {
-		p.unusable(err, Jittered)
+		p.unusable(err, s.pace)
 		return ctx
 	}
 	mine, err := a.Mine(ctx, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: params})
-	if p.Named(mine, params, err, time.Now().UTC(), Jittered); p.stop != nil {
+	if p.Named(mine, params, err, time.Now().UTC(), s.pace); p.stop != nil {
 		return ctx
 	}
 	// Opt-outs are asked for last, so that nothing comes between the answer and the act.
 	sub, err := a.Unsubscribed(ctx, p.lead.Email)
-	if p.Answered(sub, err, time.Now().UTC(), Jittered); p.stop != nil {
+	if p.Answered(sub, err, time.Now().UTC(), s.pace); p.stop != nil {
 		return ctx
 	}
 	return ticket

@@ -67,6 +67,8 @@ type Config struct {
 	Log      *slog.Logger
 	// Committed is told of every change after it was committed. It must be quick.
 	Committed func(*sequencer.Change)
+	// Pace says how long to wait between tries; nil: [Jittered].
+	Pace Pace
 	// History is asked about every touchpoint before it goes out; nil: there is nothing to know.
 	History History
 }
@@ -78,6 +80,7 @@ type Scheduler struct {
 	accounts  map[string]Account
 	log       *slog.Logger
 	committed func(*sequencer.Change)
+	pace      Pace
 	history   History
 
 	mu     sync.Mutex // guards what follows
@@ -91,6 +94,9 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		store: cfg.Store, rulebook: cfg.Rulebook, accounts: cfg.Accounts, log: cfg.Log, committed: cfg.Committed, history: cfg.History,
 		lanes: map[string]*lane{}, pauses: map[string]Pause{}, grow: make(chan string, 64),
+	}
+	if s.pace = cfg.Pace; s.pace == nil {
+		s.pace = Jittered
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
