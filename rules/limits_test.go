@@ -42,6 +42,25 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Rules that are hard to decide about are let through after a while, and those before are warned of.
+func TestHardRules(t *testing.T) {
+	var hard []string
+	for i := range 15 {
+		hard = append(hard, fmt.Sprintf(`(fields.size == %d or fields.title != "a%d" and fields.age > %d)`, i, i, i))
+	}
+	text := "forms: {demo: {fields: {email: {type: email}, size: {type: number}, age: {type: number}, title: {type: text}}}}\nscoring:\n  rules:\n" +
+		"    - {name: first, when: fields.size > 2 and fields.size < 1, points: 1}\n" +
+		lines("    - {name: r%d, points: 1, when: '"+strings.Join(hard, " and ")+"'}\n", 600) +
+		"    - {name: last, when: fields.size > 2 and fields.size < 1, points: 1}\n"
+	set, err := compile(t, options(), "a.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Warnings) != 1 || set.Warnings[0].Line != 4 {
+		t.Errorf("warnings:\n%s\nwant the one of the first rule, because the budget is used up before the last", set.Warnings)
+	}
+}
+
 // A file that is wrong throughout does not bury its author.
 func TestManyFaults(t *testing.T) {
 	text := "forms: {demo: {fields: {email: {type: email}}}}\nscoring:\n  rules:\n" + lines("    - {name: r%d, when: fields.emial == nil, points: 1}\n", 5_000)

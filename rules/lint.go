@@ -18,10 +18,16 @@ import (
 type linter struct {
 	*compiler
 	analyses map[*scoring.Program]*scoring.Analysis
+	latest   *scoring.Analysis
+	steps    int // of all analyses before the latest
 }
 
-// maxPairs bounds how many pairs of sequences are compared.
-const maxPairs = 20_000
+// Bounds of what is looked at, so that files which are made to be hard cost seconds and not minutes.
+// What is beyond them is not warned of.
+const (
+	maxPairs = 20_000  // of sequences that are compared
+	maxSteps = 500_000 // of all analyses; ordinary rules take some dozens each
+)
 
 // lint looks over a set that has no faults.
 func (c *compiler) lint() {
@@ -46,8 +52,14 @@ func (c *compiler) lint() {
 func (l *linter) analysis(p *scoring.Program) *scoring.Analysis {
 	a := l.analyses[p]
 	if a == nil {
+		if l.latest != nil {
+			l.steps += l.latest.Steps()
+		}
 		a = p.Analyse()
-		l.analyses[p] = a
+		if l.steps > maxSteps {
+			a.GiveUp()
+		}
+		l.analyses[p], l.latest = a, a
 	}
 	return a
 }

@@ -27,6 +27,12 @@ func (p *Program) Analyse() *Analysis {
 	return a
 }
 
+// Steps is how much work deciding has taken so far, in intersections of alternatives.
+func (a *Analysis) Steps() int { return maxSteps - a.decider.left }
+
+// GiveUp makes what is not decided yet undecided: regions become everything from here on.
+func (a *Analysis) GiveUp() { a.decider.left = 0 }
+
 // True holds the facts on which the condition is true.
 func (a *Analysis) True() Region { return a.decider.when(a.root, true) }
 
