@@ -25,6 +25,9 @@ type Hook struct {
 	// Token says that the provider signs nothing, so that the address ends in a secret:
 	// /hooks/{account}/{token} or /hooks/{account}/{event}/{token}.
 	Token bool
+	// EventToken is what the address of an event ends in when the configured secrets do not prove the event
+	// by themselves: /hooks/{account}/{event}/{token}. Empty: in nothing. nil: never.
+	EventToken func(secrets map[string]Secret, event string) string
 	// Events are the events that the provider is known to send. Another one is taken and counted.
 	Events []string
 	// Taken is the status by which the provider knows that a webhook was taken; 0: 202.

@@ -66,7 +66,10 @@ hooks.json, and the provider's history of deliveries is looked at as well. A sub
 an unknown outcome is not made again unless --again says so: look at the provider's pages first. Should one
 be made twice all the same, its second deliveries are recognised as repeats.
 
-Webhooks are taken only when it is proved who sent them, so give the provider's keys in the configuration.`,
+Webhooks are taken only when it is proved who sent them, so give the provider's keys in the configuration.
+Referral Rock signs a body and not its event: with webhook_key, one key for all, the addresses end in a token
+that binds each event to the key, so set the key before you install; with webhook_keys, where each event has
+its own (Event=key), they do not need one.`,
 		Example: `  lodestone hooks install referralrock --url https://hooks.example.com --dry-run
   lodestone hooks install saasquatch --url https://hooks.example.com`,
 		Args: args(cobra.ExactArgs(1)),
@@ -125,7 +128,11 @@ func (c *cli) installHooks(ctx context.Context, name, base string, dry, again bo
 	if hook.Install == nil {
 		return c.hooksByHand(name, root, hook)
 	}
-	plan := hookPlan(name, root, hook)
+	secrets, err := cfg.hookSecrets()
+	if err != nil {
+		return err
+	}
+	plan := hookPlan(name, root, hook, secrets[name])
 	if dry {
 		for _, p := range plan {
 			operation, arguments := hook.Install.Create(p.Event, p.URL)
@@ -192,12 +199,16 @@ func hookBase(text string) (*url.URL, error) {
 }
 
 // hookPlan lists the subscriptions that are wanted.
-func hookPlan(account string, root *url.URL, hook connectors.Hook) (plan []hookSubscription) {
+func hookPlan(account string, root *url.URL, hook connectors.Hook, secrets map[string]connectors.Secret) (plan []hookSubscription) {
 	if !hook.NeedsEvent {
 		return []hookSubscription{{Connector: account, URL: root.JoinPath(gateway.HooksPath, account).String()}}
 	}
 	for _, event := range hook.Install.Events {
-		plan = append(plan, hookSubscription{Connector: account, Event: event, URL: root.JoinPath(gateway.HooksPath, account, event).String()})
+		address := root.JoinPath(gateway.HooksPath, account, event)
+		if hook.EventToken != nil {
+			address = address.JoinPath(hook.EventToken(secrets, event))
+		}
+		plan = append(plan, hookSubscription{Connector: account, Event: event, URL: address.String()})
 	}
 	return plan
 }

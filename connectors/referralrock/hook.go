@@ -3,6 +3,7 @@ package referralrock
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
@@ -21,7 +22,7 @@ import (
 
 // Names of the secret settings of webhooks.
 const (
-	WebhookKey  = "webhook_key"  // one key for every webhook
+	WebhookKey  = "webhook_key"  // one key for every webhook; their addresses then end in a token
 	WebhookKeys = "webhook_keys" // several, apart by blanks, commas or lines; Event=key holds for that event alone
 )
 
@@ -51,6 +52,9 @@ var hookEvents = []string{
 //	RR-Signature is an HMAC-SHA512                                           client      metorial/integrations
 //	  over the raw body, in hexadecimal                                      assumed     Base64 is read, too
 //	every webhook has a key of its own, shown in the admin pages             documented  support article 6244564
+//	  so nothing that is signed says which event it is: a key that holds for several events is taken only at
+//	  an address that ends in a token of key and event, which `hooks install` makes (see [EventToken]);
+//	  otherwise a body that was caught could be posted as another event
 //	Timestamp is in Unix seconds                                             documented  help/webhook
 //	POST /api/hooks subscribes one address to one event                      documented  Help page
 //	  what a second one does                                                 unknown     its deliveries would be repeats,
@@ -69,6 +73,7 @@ func Hook() connectors.Hook {
 		Events:     slices.Clone(hookEvents),
 		Open:       openHook,
 		Signals:    hookSignals,
+		EventToken: eventToken,
 		Install: &connectors.HookInstall{
 			Events: []string{"EmailUnsubscribed", "MemberAdd", "ReferralAdd", "ReferralStatusChange"},
 			Ask: func(event string) (string, map[string]any) {
@@ -96,6 +101,15 @@ type hookKey struct {
 }
 
 func openHook(_ connectors.Settings, secrets map[string]connectors.Secret) (connectors.VerifyHook, error) {
+	keys, err := hookKeys(secrets)
+	if err != nil {
+		return nil, err
+	}
+	return func(_ context.Context, r connectors.HookRequest) error { return verifyHook(keys, r) }, nil
+}
+
+// hookKeys reads the keys from the settings.
+func hookKeys(secrets map[string]connectors.Secret) ([]hookKey, error) {
 	var keys []hookKey
 	if k := strings.TrimSpace(secrets[WebhookKey].Reveal()); k != "" {
 		keys = append(keys, hookKey{key: connectors.Secret(k)})
@@ -116,7 +130,32 @@ func openHook(_ connectors.Settings, secrets map[string]connectors.Secret) (conn
 			return nil, fmt.Errorf("%w: %s or %s holds a key of fewer than %d characters", connectors.ErrHookUnverifiable, WebhookKey, WebhookKeys, minHookKey)
 		}
 	}
-	return func(_ context.Context, r connectors.HookRequest) error { return verifyHook(keys, r) }, nil
+	return keys, nil
+}
+
+// EventToken binds an event to a key that holds for several: the first 32 hexadecimal digits of an
+// HMAC-SHA256 over the event's name.
+func EventToken(key connectors.Secret, event string) string {
+	mac := hmac.New(sha256.New, []byte(key.Reveal()))
+	mac.Write([]byte("lodestone webhook event " + event))
+	return hex.EncodeToString(mac.Sum(nil))[:32]
+}
+
+// eventToken is the token of an event's address, empty where the event has a key of its own.
+func eventToken(secrets map[string]connectors.Secret, event string) string {
+	keys, err := hookKeys(secrets)
+	if err != nil {
+		return ""
+	}
+	for _, k := range keys {
+		if k.event == event {
+			return ""
+		}
+	}
+	if i := slices.IndexFunc(keys, func(k hookKey) bool { return k.event == "" }); i >= 0 {
+		return EventToken(keys[i].key, event)
+	}
+	return ""
 }
 
 func verifyHook(keys []hookKey, r connectors.HookRequest) error {
@@ -131,10 +170,11 @@ func verifyHook(keys []hookKey, r connectors.HookRequest) error {
 		}
 		mac := hmac.New(sha512.New, []byte(k.key.Reveal()))
 		mac.Write(r.Body)
-		fits = hmac.Equal(mac.Sum(nil), given) || fits
+		bound := k.event != "" || connectors.SameSecret(r.Token, connectors.Secret(EventToken(k.key, r.Event)))
+		fits = hmac.Equal(mac.Sum(nil), given) && bound || fits
 	}
 	if !fits {
-		return fmt.Errorf("%w: RR-Signature does not fit the body", connectors.ErrHookForged)
+		return fmt.Errorf("%w: RR-Signature does not fit the body, or nothing proves the event", connectors.ErrHookForged)
 	}
 	return nil
 }

@@ -6,7 +6,8 @@
 //
 //	POST /hooks/{account}                    a provider whose bodies name their event
 //	POST /hooks/{account}/{event}            one whose bodies do not
-//	POST /hooks/{account}/…/{token}          one that signs nothing: the address ends in a secret
+//	POST /hooks/{account}/…/{token}          one that signs nothing, or not the event: the address ends in
+//	                                         a secret, or in a token that binds the event to the key
 //
 // A webhook goes method → size → media type → body → proof that the provider sent it → reading →
 // stream, and the first that objects decides. It is answered with a 2xx only when every signal in it is
@@ -50,6 +51,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -97,7 +99,7 @@ type HookOptions struct {
 func Hooks(o HookOptions) http.Handler {
 	h := &hooks{
 		accounts: map[string]*hookAccount{}, publisher: o.Publisher, log: o.Log,
-		slots: make(chan struct{}, maxAtOnce), bodyTimeout: o.BodyTimeout,
+		slots: make(chan struct{}, maxAtOnce), from: map[string]int{}, bodyTimeout: o.BodyTimeout,
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lodestone_hooks_total",
 			Help: "Webhooks by account (empty for one that there is not) and what became of them.",
@@ -150,7 +152,9 @@ type hooks struct {
 	accounts    map[string]*hookAccount
 	publisher   Publisher
 	log         *slog.Logger
-	slots       chan struct{} // one element a webhook under way
+	slots       chan struct{}  // one element a webhook under way
+	mu          sync.Mutex     // guards what follows
+	from        map[string]int // webhooks under way by the address that sends them
 	bodyTimeout time.Duration
 	total       *prometheus.CounterVec
 }
@@ -254,14 +258,14 @@ func (h *hooks) refuse(w http.ResponseWriter, account string, no *refusal) {
 
 // take brings one webhook from its address to the stream. The error is a [*refusal].
 func (h *hooks) take(w http.ResponseWriter, r *http.Request, a *hookAccount, rest string) (result string, err error) {
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
+	leave, ok := h.enter(r.RemoteAddr)
+	if !ok {
 		no := refuse(http.StatusServiceUnavailable, resultBusy, "too many webhooks at a time; send it again")
 		no.wait = retryAfterBusy
 		return "", no
 	}
+	defer leave()
+	r.Body = pace(w, r.Body, h.bodyTimeout)
 	req, no := a.address(rest)
 	if no != nil {
 		return "", no
@@ -302,7 +306,7 @@ func (a *hookAccount) address(rest string) (connectors.HookRequest, *refusal) {
 			return req, refuse(http.StatusNotFound, resultNotFound, "the address must name the event, because bodies of this provider do not: "+HooksPath+a.name+"/EVENT")
 		}
 	}
-	if a.hook.Token {
+	if a.hook.Token || a.hook.EventToken != nil {
 		req.Token = next()
 	}
 	if len(parts) > 0 {

@@ -86,7 +86,7 @@ func TestSignals(t *testing.T) {
 		}, 202, "accepted", "unsubscribed " + person, time.Time{}},
 		{"rock: the signature in Base64", func(s *site) answer {
 			raw, _ := hex.DecodeString(rockSignature(hookKey, unsubscribed))
-			return s.post("/hooks/rock/EmailUnsubscribed", unsubscribed, "RR-Signature", base64.StdEncoding.EncodeToString(raw))
+			return s.post(rockPath("EmailUnsubscribed"), unsubscribed, "RR-Signature", base64.StdEncoding.EncodeToString(raw))
 		}, 202, "accepted", "unsubscribed " + person, time.Time{}},
 		{"rock: the key of that event", func(s *site) answer {
 			return s.post("/hooks/rock/ReferralStatusChange", qualified, "RR-Signature", rockSignature(eventKey, qualified))
@@ -217,7 +217,7 @@ func TestRefused(t *testing.T) {
 		{"no such account", "POST", "/hooks/nobody/MemberAdd", "{}", nil, 404, "not_found"},
 		{"no account", "POST", "/hooks/", "{}", nil, 404, "not_found"},
 		{"no event", "POST", "/hooks/rock", "{}", nil, 404, "not_found"},
-		{"more than an event", "POST", "/hooks/rock/MemberAdd/more", "{}", nil, 404, "not_found"},
+		{"more than an event", "POST", "/hooks/rock/MemberAdd/more/more", "{}", nil, 404, "not_found"},
 		{"an event where bodies name it", "POST", "/hooks/squatch/user.created", "{}", nil, 404, "not_found"},
 		{"more than a token", "POST", "/hooks/factory/user/" + hookToken + "/more", "{}", nil, 404, "not_found"},
 
@@ -225,10 +225,12 @@ func TestRefused(t *testing.T) {
 		{"not signed", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, nil, 403, "forged"},
 		{"signed with another key", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature("another", unsubscribed)}, 403, "forged"},
 		{"signed with no key", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature("", unsubscribed)}, 403, "forged"},
-		{"another body", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed + " ", []string{"RR-Signature", rockSignature(hookKey, unsubscribed)}, 403, "forged"},
+		{"another body", "POST", rockPath("EmailUnsubscribed"), unsubscribed + " ", []string{"RR-Signature", rockSignature(hookKey, unsubscribed)}, 403, "forged"},
+		{"a body posted as another event", "POST", "/hooks/rock/MemberAdd/" + referralrock.EventToken(hookKey, "EmailUnsubscribed"), unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed)}, 403, "forged"},
+		{"a key for all events and nothing that proves this one", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed)}, 403, "forged"},
 		{"the key of another event", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature(eventKey, unsubscribed)}, 403, "forged"},
-		{"two signatures", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed), "RR-Signature", "00"}, 403, "forged"},
-		{"half a signature", "POST", "/hooks/rock/EmailUnsubscribed", unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed)[:64]}, 403, "forged"},
+		{"two signatures", "POST", rockPath("EmailUnsubscribed"), unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed), "RR-Signature", "00"}, 403, "forged"},
+		{"half a signature", "POST", rockPath("EmailUnsubscribed"), unsubscribed, []string{"RR-Signature", rockSignature(hookKey, unsubscribed)[:64]}, 403, "forged"},
 		{"no token", "POST", "/hooks/factory/user", "{}", nil, 403, "forged"},
 		{"a wrong token", "POST", "/hooks/factory/user/" + hookToken[:len(hookToken)-1] + "0", "{}", nil, 403, "forged"},
 		{"half a token", "POST", "/hooks/factory/user/" + hookToken[:10], "{}", nil, 403, "forged"},
@@ -247,13 +249,13 @@ func TestRefused(t *testing.T) {
 		{"no media type", "POST", "/hooks/rock/MemberAdd", "{}", []string{"Content-Type", ""}, 415, "bad_media_type"},
 		{"a form", "POST", "/hooks/rock/MemberAdd", "Email=x", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "bad_media_type"},
 		{"compressed", "POST", "/hooks/rock/MemberAdd", "{}", []string{"Content-Encoding", "gzip"}, 415, "bad_media_type"},
-		{"a page, signed", "POST", "/hooks/rock/MemberAdd", html, []string{"RR-Signature", rockSignature(hookKey, html)}, 400, "bad_body"},
-		{"a list, signed", "POST", "/hooks/rock/MemberAdd", "[]", []string{"RR-Signature", rockSignature(hookKey, "[]")}, 400, "bad_body"},
-		{"nothing, signed", "POST", "/hooks/rock/MemberAdd", "", []string{"RR-Signature", rockSignature(hookKey, "")}, 400, "bad_body"},
+		{"a page, signed", "POST", rockPath("MemberAdd"), html, []string{"RR-Signature", rockSignature(hookKey, html)}, 400, "bad_body"},
+		{"a list, signed", "POST", rockPath("MemberAdd"), "[]", []string{"RR-Signature", rockSignature(hookKey, "[]")}, 400, "bad_body"},
+		{"nothing, signed", "POST", rockPath("MemberAdd"), "", []string{"RR-Signature", rockSignature(hookKey, "")}, 400, "bad_body"},
 		{"half a body, signed", "POST", "/hooks/squatch", converted[:60], signed(converted[:60]), 400, "bad_body"},
 		{"no type, signed", "POST", "/hooks/squatch", `{"tenantAlias":"test_abc123"}`, signed(`{"tenantAlias":"test_abc123"}`), 400, "bad_body"},
 		{"a page with the token", "POST", "/hooks/factory/user/" + hookToken, html, nil, 400, "bad_body"},
-		{"too long", "POST", "/hooks/rock/EmailUnsubscribed", long, []string{"RR-Signature", rockSignature(hookKey, long)}, 413, "too_large"},
+		{"too long", "POST", rockPath("EmailUnsubscribed"), long, []string{"RR-Signature", rockSignature(hookKey, long)}, 413, "too_large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t)
@@ -481,7 +483,7 @@ func (p *held) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
 
 // More at a time than there is room for is refused at once, not piled up.
 func TestBusy(t *testing.T) {
-	const room = 256
+	const room = 64 // of one address
 	p := &held{waiting: make(chan struct{}), release: make(chan struct{})}
 	s := newSite(t, func(o *gateway.HookOptions) { o.Publisher = p })
 	var wg sync.WaitGroup
@@ -498,6 +500,24 @@ func TestBusy(t *testing.T) {
 	if a := s.rock("EmailUnsubscribed", unsubscribed); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || s.count("rock", "busy") != 1 {
 		t.Errorf("answer = %+v", a)
 	}
+	// One sender that holds all it can keeps nobody else out.
+	other := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	wg.Go(func() {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+rockPath("EmailUnsubscribed"), strings.NewReader(unsubscribed))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("RR-Signature", rockSignature(hookKey, unsubscribed))
+		resp, err := other.Do(req)
+		if err != nil || resp.StatusCode != http.StatusAccepted {
+			t.Errorf("another address meanwhile: %v, %v", resp, err)
+			return
+		}
+		_ = resp.Body.Close()
+	})
+	<-p.waiting
 	close(p.release)
 	wg.Wait()
 }

@@ -16,8 +16,8 @@ const installedName = "hooks.json"
 
 // Installed remembers the subscriptions that were made at providers which cannot list them, so that
 // none is made twice. It is a file in the data directory, mode 0600, replaced as a whole and synced
-// with every change. It holds no secret: the addresses of providers that can be subscribed by their
-// API end in none. One process at a time should change it.
+// with every change. The token in which an address may end proves nothing without the provider's
+// signature. One process at a time should change it.
 type Installed struct {
 	path string
 	list []Subscription

@@ -226,7 +226,12 @@ func rockSignature(key, body string) string {
 // rock posts a body signed as ReferralRock does.
 func (s *site) rock(event, body string) answer {
 	s.t.Helper()
-	return s.post("/hooks/rock/"+event, body, "RR-Signature", rockSignature(hookKey, body))
+	return s.post(rockPath(event), body, "RR-Signature", rockSignature(hookKey, body))
+}
+
+// rockPath is the address of an event under the key that holds for all of them.
+func rockPath(event string) string {
+	return "/hooks/rock/" + event + "/" + referralrock.EventToken(hookKey, event)
 }
 
 func squatchSignature(t testing.TB, key *rsa.PrivateKey, kid, body string) string {
