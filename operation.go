@@ -17,6 +17,9 @@ type Operation struct {
 	Effect     Effect
 	// NoStep says why a step may not name it, to be read after "cannot be a step: "; empty: it may.
 	NoStep string
+	// Again says that doing it once more changes nothing and reaches nobody, so that one whose outcome was
+	// lost is simply done again.
+	Again bool
 }
 
 // The types of parameters that hold others. Forms have no fields of these types.

@@ -21,7 +21,10 @@ const humanOnly = "it undoes what a person asked for, so only people do it, with
 // It would pay on the word of whoever filled in a form; to set it on what is there is an operation of
 // its own.
 func (e *Endpoint) Operation() lodestone.Operation {
-	op := lodestone.Operation{Name: e.Name, Summary: e.Summary, Effect: e.Effect, NoStep: e.barred()}
+	op := lodestone.Operation{Name: e.Name, Summary: e.Summary, Effect: e.Effect, NoStep: e.barred(),
+		// Of what changes something only that which reaches nobody, such as an unsubscribe.
+		Again: e.Effect == lodestone.EffectRead || e.Repeatable && e.Quiet,
+	}
 	var whole node
 	if err := json.Unmarshal([]byte(e.Schema), &whole); err != nil {
 		panic(fmt.Sprintf("the schema of %s is generated and no JSON: %v", e.Name, err))

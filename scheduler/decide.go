@@ -162,9 +162,29 @@ func (a *Account) held(id string) sequencer.Moved {
 	}
 }
 
+// repeated settles an unknown outcome of what only reads, or may harmlessly be done again: it is. ok is
+// false for everything else.
+func (a *Account) repeated(t *lodestone.Touchpoint, now time.Time) (m sequencer.Moved, ok bool) {
+	op := a.Operations[t.Operation]
+	if op.Effect != lodestone.EffectRead && (!op.Again || a.HoldUnknown) {
+		return m, false
+	}
+	m = sequencer.Moved{
+		Touchpoint: t.ID, From: lodestone.TouchpointUnknown, To: lodestone.TouchpointScheduled, Reason: lodestone.ReasonAbsent,
+		Looked: true, Counted: true, DueAt: now, Detail: "doing it again changes nothing, so it is simply done again",
+	}
+	if t.Attempts+1 >= a.Attempts {
+		m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
+	}
+	return m, true
+}
+
 // Looked says what a look-up of an unknown touchpoint means: settled, or, when the event leaves it unknown,
 // to be looked up again at its DueAt. asked is when the look-up began, now when it was over.
 func (a *Account) Looked(t *lodestone.Touchpoint, f connectors.Finding, err error, asked, now time.Time, pace Pace) sequencer.Moved {
+	if m, ok := a.repeated(t, now); ok {
+		return m
+	}
 	m := sequencer.Moved{Touchpoint: t.ID, From: lodestone.TouchpointUnknown, Looked: true}
 	settled := !asked.Before(t.GivenUp.Add(a.Settle))
 	patient := func(reason lodestone.Reason, detail string) sequencer.Moved {

@@ -143,6 +143,9 @@ func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) 
 		}
 		return time.Time{}, nil
 	}
+	if m, ok := a.repeated(t, time.Now().UTC()); ok {
+		return time.Time{}, s.move(ctx, email, m)
+	}
 	if a.HoldUnknown {
 		return time.Time{}, s.move(ctx, email, a.held(id))
 	}

@@ -599,6 +599,29 @@ func TestHeldTouchpointsAreUnderAttention(t *testing.T) {
 	})
 }
 
+// What only reads is done again after such a kill: nobody has to look.
+func TestInterruptedReadIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.acct.Operations = map[string]lodestone.Operation{"invite": {Name: "invite", Effect: lodestone.EffectRead, Parameters: operations["invite"].Parameters}}
+		b.submit(ada, nil, nil)
+		st, err := b.store.State(context.Background(), ada)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		b.plan(ada, sequencer.Moved{Touchpoint: st.Lead.Active().Touchpoint.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended})
+		b.p.find = func(connectors.Act, int) (connectors.Finding, error) {
+			t.Error("it was looked up")
+			return connectors.Finding{State: connectors.Unsupported}, nil
+		}
+		b.start()
+		after(time.Second)
+		b.want(ada, "invite scheduled planned", "invite intended ", "invite unknown interrupted", "invite scheduled absent", "invite intended ", "invite sent accepted")
+		b.end()
+	})
+}
+
 // A process that was killed between intent and outcome has the touchpoint looked up at the next
 // start, and nothing else goes out through that connector before the provider was asked.
 func TestInterruptedCallIsLookedUpBeforeAnythingIsSent(t *testing.T) {
