@@ -30,26 +30,28 @@ import (
 )
 
 func (c *cli) callCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "call CONNECTOR OPERATION [--ARGUMENT VALUE …]",
 		Short: "Have a provider do one operation",
 		Long: `Call has a provider do one operation of its catalogue; ` + "`lodestone operations CONNECTOR OPERATION`" + ` says what it
-takes. Each argument is a flag; lists and objects are given as JSON. --json '{…}' gives all of them at once,
---json @file reads them from a file, --json - from standard input.
+takes. Each argument is a flag; lists and objects are given as JSON. --json gives all of them at once. What the
+provider answers is printed as JSON.
 
 What changes something passes the same gate as the worker's own acts: pauses, the suppression list and the
 unsubscribe status at the provider. Every call is put on record. While a worker runs, the call goes through
-it and shares its rate.
-
-  --dry-run   show the request, and send nothing
-  --all       walk every page of a list
-  --yes       do not ask before something is destroyed or paid`,
+it and shares its rate.`,
 		Example: `  lodestone call referralrock listMembers --query ada@example.com
   lodestone call referralrock createReferral --referralCode ADA2026 --email eve@example.com --dry-run
   lodestone call referralrock listReferrals --all | jq length`,
 		DisableFlagParsing: true,
 		RunE:               func(cmd *cobra.Command, raw []string) error { return c.call(cmd, raw) },
 	}
+	// For the help alone: what is a flag depends on the operation, so call reads them itself.
+	cmd.Flags().String("json", "", "the arguments as one JSON object: '{…}', @file, or - for standard input")
+	cmd.Flags().Bool("dry-run", false, "show the request, and send nothing")
+	cmd.Flags().Bool("all", false, "walk every page of a list")
+	cmd.Flags().Bool("yes", false, "do not ask before something is destroyed or paid")
+	return cmd
 }
 
 // callFlags are what `call` takes beside the operation's own arguments.

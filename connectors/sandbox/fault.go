@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -143,10 +144,44 @@ func (s *Server) Fault(f Fault) error {
 	case "refer":
 		f.Operation = "createReferral"
 	}
+	if known := operationNames(); f.Operation != "" && !slices.Contains(known, f.Operation) {
+		return fmt.Errorf("no provider has an operation %q%s", f.Operation, near(f.Operation, known))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, &f)
 	return nil
+}
+
+// operationNames are those of all four providers, each once, in order.
+var operationNames = sync.OnceValue(func() []string {
+	var names []string
+	for _, c := range []*contract{rockContract(), blocksContract(), factoryContract()} {
+		for _, r := range c.routes {
+			names = append(names, r.operation)
+		}
+	}
+	for _, r := range squatchRoutes() {
+		names = append(names, r.operation)
+	}
+	slices.Sort(names)
+	return slices.Compact(slices.DeleteFunc(names, func(n string) bool { return n == "" }))
+})
+
+// near ends a message about an unknown operation with those that are written like it.
+func near(word string, known []string) string {
+	word = strings.ToLower(word)
+	var alike []string
+	for _, k := range known {
+		low := strings.ToLower(k)
+		if len(word) >= 4 && (strings.Contains(low, word) || strings.Contains(word, low) || low[:min(len(low), 4)] == word[:4] && low[len(low)-2:] == word[len(word)-2:]) {
+			alike = append(alike, k)
+		}
+	}
+	if len(alike) == 0 {
+		return "; `lodestone operations` lists them, and invite and refer stand for what these verbs call"
+	}
+	return "; is one of these meant: " + strings.Join(alike, ", ") + "?"
 }
 
 // Faults gives the faults that are switched on, newest first; Times is what is left.

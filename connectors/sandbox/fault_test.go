@@ -315,3 +315,20 @@ func FuzzFaultJSON(f *testing.F) {
 		}
 	})
 }
+
+func TestFaultOfNoOperation(t *testing.T) {
+	s := New(Options{})
+	defer s.Close()
+	for operation, says := range map[string]string{
+		"createReferal": "createReferral", "getuser": "getUser", "explode": "`lodestone operations` lists them",
+	} {
+		if err := s.Fault(Fault{Kind: Fault500, Operation: operation}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("Fault of %s = %v, want a refusal that names %s", operation, err, says)
+		}
+	}
+	for _, operation := range []string{"", "invite", "refer", "searchUsers", "deleteReferral", "moderateReferrals"} {
+		if err := s.Fault(Fault{Kind: Fault500, Operation: operation}); err != nil {
+			t.Errorf("Fault of %q = %v", operation, err)
+		}
+	}
+}

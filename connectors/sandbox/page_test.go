@@ -74,7 +74,7 @@ func TestPageIsInert(t *testing.T) {
 	s.note(Received{Provider: evil, Operation: evil, Method: evil, Path: evil, Email: evil, ExternalID: evil, Fault: FaultKind(evil), Violation: evil})
 	s.note(Received{Provider: "referralrock", Method: evil, Path: evil})
 	s.effect(evil, evil, evil)
-	if err := s.Fault(Fault{Kind: Fault503, Operation: evil, Email: evil, ExternalID: evil, RetryAfter: evil}); err != nil {
+	if err := s.Fault(Fault{Kind: Fault503, Email: evil, ExternalID: evil, RetryAfter: evil}); err != nil {
 		t.Fatal(err)
 	}
 	a := openPage(t, base)
