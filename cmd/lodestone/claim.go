@@ -4,17 +4,22 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lodestonehq/lodestone/internal/api"
 )
 
 func (c *cli) claimCmd() *cobra.Command {
-	var yes bool
+	var yes, actedSince bool
 	cmd := &cobra.Command{
 		Use:   "claim",
 		Short: "Say that this data directory is the one that acts",
 		Long: `A data directory that was copied or restored is noticed: it answers questions and does nothing
 outward, because the one it was copied from may still be at work. Claim says that this is the one that
-acts from now on. Make sure that the other one does not run any more.`,
-		Example: "  lodestone claim --data ./restored --yes",
+acts from now on. Make sure that the other one does not run any more.
+
+When the other one went on working after the copy was made, say --acted-since: what waits here may have
+been sent there, and is looked up at the provider before anything goes out, as after a restore.`,
+		Example: "  lodestone claim --data ./restored --yes\n  lodestone claim --acted-since",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conn, err := c.connect(cmd.Context())
@@ -28,7 +33,7 @@ acts from now on. Make sure that the other one does not run any more.`,
 			var got struct {
 				WasCopy bool `json:"was_copy"`
 			}
-			if err := conn.Call(cmd.Context(), "POST", "/api/v1/claim", nil, nil, &got); err != nil {
+			if err := conn.Call(cmd.Context(), "POST", "/api/v1/claim", nil, api.Claim{ActedSince: actedSince}, &got); err != nil {
 				return err
 			}
 			if c.flags.json {
@@ -42,6 +47,7 @@ acts from now on. Make sure that the other one does not run any more.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&actedSince, "acted-since", false, "the other one went on working after this copy was made")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }

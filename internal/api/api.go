@@ -34,6 +34,7 @@ type Store interface {
 	Paused(ctx context.Context) (map[string]scheduler.Pause, error)
 	Copied() bool
 	Claim(ctx context.Context) error
+	Rewound(ctx context.Context, now time.Time) error
 	Upkeep
 	Erase(ctx context.Context, email lodestone.Email, book *sequencer.Rulebook, now time.Time) (boltstore.Erased, sequencer.Change, error)
 }
@@ -402,11 +403,27 @@ func (s *Server) totals(r *http.Request) (any, error) {
 	return t, nil
 }
 
+// Claim asks to make a copy the one that acts.
+type Claim struct {
+	ActedSince bool `json:"acted_since,omitempty"` // the other one went on working after the copy was made
+}
+
 func (s *Server) claim(r *http.Request) (any, error) {
 	if s.Worker && s.Store.Copied() {
 		return nil, problem(http.StatusConflict, "a worker runs on this copy without acting; stop it, claim, and start it again")
 	}
+	var q Claim
+	if r.ContentLength != 0 {
+		if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&q); err != nil {
+			return nil, problem(http.StatusBadRequest, "the body is not what this takes: %v", err)
+		}
+	}
 	was := s.Store.Copied()
+	if was && q.ActedSince {
+		if err := s.Store.Rewound(r.Context(), time.Now().UTC()); err != nil {
+			return nil, err
+		}
+	}
 	return map[string]bool{"was_copy": was}, s.Store.Claim(r.Context())
 }
 

@@ -464,6 +464,8 @@ func (w *Worker) reasons() (list []Notice) {
 	}
 	if _, err := w.store.OldestDue(context.Background()); err != nil {
 		list = append(list, Notice{"store_away", err.Error()})
+	} else if err := w.store.Failing(); err != nil {
+		list = append(list, Notice{"store_away", fmt.Sprintf("nothing can be stored (%v); it is tried again. `lodestone doctor` looks for the cause", err)})
 	}
 	return list
 }

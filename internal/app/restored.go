@@ -25,8 +25,8 @@ func (w *Worker) gather(ctx context.Context) error {
 	for {
 		n, err := w.gatherOnce(ctx, r)
 		if err == nil {
-			w.log.WarnContext(ctx, "this store was restored from a backup: what may have been sent since and is not known to be is looked up before anything goes out",
-				"backup", r.Backup, "claimed", r.Claimed, "outcomes", n)
+			w.log.WarnContext(ctx, "this store stands at an earlier moment: what may have been sent since and is not known to be is looked up before anything goes out",
+				"moment", r.Backup, "claimed", r.Claimed, "outcomes", n)
 			return nil
 		}
 		if ctx.Err() != nil {

@@ -173,7 +173,7 @@ func (r *Report) Store(ctx context.Context, s *boltstore.Store) {
 	case s.Copied():
 		r.Find(identity, "make sure that the other one is stopped for good, then: lodestone claim", "this data directory is a copy of another one: it answers questions and does nothing outward")
 	case restored != nil && !restored.Gathered:
-		r.Find(identity, "start the worker: lodestone run", "this store was restored from a backup of %s, and what was sent since has not been read from the streams yet; nothing goes out before", restored.Backup.Format(time.RFC3339))
+		r.Find(identity, "start the worker: lodestone run", "this store stands at %s, and what was sent since has not been read from the streams yet; nothing goes out before", restored.Backup.Format(time.RFC3339))
 	}
 	r.Done(identity, "instance %s", s.Instance())
 }

@@ -127,8 +127,11 @@ func (s *Store) commit(group []*request) error {
 		return ErrClosed
 	}
 	if err != nil {
-		return fmt.Errorf("commit: %w", err)
+		err = fmt.Errorf("commit: %w", err)
+		s.failing.Store(&err)
+		return err
 	}
+	s.failing.Store(nil)
 	failpoint.Hit(failpoint.CommitDone)
 	return nil
 }

@@ -392,6 +392,29 @@ func claimRestored(tx *bolt.Tx, now time.Time) (*Restored, error) {
 	return &r, errors.Join(tx.Bucket(bMeta).Put(kInstance, []byte(hex.EncodeToString(id))), putJSON(tx, kRestored, r))
 }
 
+// Rewound says that the store of which this one is a copy went on working after the copy was made. What
+// waits in this one may then have been sent, as after a restore. To be said before [Store.Claim].
+func (s *Store) Rewound(_ context.Context, now time.Time) error {
+	r := Restored{At: now, Instance: s.instance}
+	err := s.update(func(tx *bolt.Tx) error {
+		var e lodestone.Entry
+		if k, v := tx.Bucket(bJournal).Cursor().Last(); k != nil {
+			if err := decode(v, &e); err != nil {
+				return fmt.Errorf("the last journal entry: %w", err)
+			}
+		}
+		r.Backup = e.At // the copy was not made before
+		if _, err := tx.CreateBucketIfNotExists(bEvidence); err != nil {
+			return err
+		}
+		return putJSON(tx, kRestored, r)
+	})
+	if err == nil {
+		s.restored.Store(&r)
+	}
+	return err
+}
+
 func (s *Store) putJSON(key []byte, v any) error {
 	return s.update(func(tx *bolt.Tx) error { return putJSON(tx, key, v) })
 }

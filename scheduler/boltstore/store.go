@@ -97,6 +97,7 @@ type Store struct {
 	instance string
 	copied   atomic.Bool
 	restored atomic.Pointer[Restored] // nil: it was not
+	failing  atomic.Pointer[error]    // of the last commit; nil: it succeeded
 	max      int
 
 	requests chan *request
@@ -317,6 +318,14 @@ func (s *Store) Claim(context.Context) error {
 	}
 	s.instance = instance
 	s.copied.Store(false)
+	return nil
+}
+
+// Failing returns what the last commit failed with, nil when it succeeded.
+func (s *Store) Failing() error {
+	if err := s.failing.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

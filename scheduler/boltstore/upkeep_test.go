@@ -510,3 +510,47 @@ func TestOverdue(t *testing.T) {
 		}
 	}
 }
+
+// A copy whose original went on working doubts what was due, as a restored backup does.
+func TestClaimOfACopyWhoseOriginalWentOn(t *testing.T) {
+	ctx, from, to := t.Context(), t.TempDir(), t.TempDir()
+	filled(t, from, 1).Close()
+	whole, err := os.ReadFile(filepath.Join(from, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, FileName), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, to)
+	if err := errors.Join(s.Rewound(ctx, time.Now().UTC()), s.Claim(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.State(ctx, "lead00000@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &st.Lead.Enrollments[0]
+	if b, err := s.Before(ctx, st.Lead.Email, e, e.Touchpoint); err != nil || !b.Doubt || !b.Since.Equal(start) {
+		t.Errorf("Before = %+v, %v; want doubt since the last thing that the copy knows", b, err)
+	}
+}
+
+// A store that cannot be written to says so until it can.
+func TestFailingCommitsAreSaid(t *testing.T) {
+	s, book := open(t, t.TempDir()), rulebook(t)
+	db := s.db.Load()
+	db.MaxSize = 1
+	var b sequencer.Batch
+	for i := range 2000 {
+		b.Writes = append(b.Writes, submit(book, lodestone.Email(fmt.Sprintf("l%d@example.com", i)), "1", start, 0))
+	}
+	if _, err := s.Commit(t.Context(), b); err == nil || s.Failing() == nil {
+		t.Errorf("Commit = %v, Failing = %v; want both to say that the file is full", err, s.Failing())
+	}
+	db.MaxSize = 0
+	commit(t, s, b)
+	if err := s.Failing(); err != nil {
+		t.Errorf("Failing = %v after a commit", err)
+	}
+}
