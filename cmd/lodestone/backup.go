@@ -92,6 +92,9 @@ are looked up at the provider. Where it cannot answer they wait for a human (que
 				fmt.Fprintf(c.out, "the store that was there is kept as %s; from it were taken over %s and what became of %s\n",
 					info.Aside, count(info.Suppressions, "suppression"), count(info.Outcomes, "touchpoint"))
 			}
+			if info.Erased > 0 {
+				fmt.Fprintf(c.out, "%d who had asked to be forgotten since then were erased again\n", info.Erased)
+			}
 			fmt.Fprintln(c.out, "it counts as a copy until `lodestone claim`; make sure that no other worker goes on with this data")
 			return nil
 		},

@@ -22,7 +22,8 @@ and loses everything that came from them; messages in the streams are overwritte
 suppression list stays suppressed: a keyed hash knows it again and cannot be read back.
 
 The streams are cleared by the worker: at once when one runs, else when it next starts. Pages of the store file
-that became free keep their bytes until they are used again or the file is compacted.
+that became free keep their bytes until they are used again; lodestone compact takes them out. Backups that were made
+before, and stores that a restore put aside, still hold the person; a restore from such a backup erases them again.
 
 What providers hold is not touched; the operations that delete there are named.`,
 		Example: "  lodestone forget ada@example.com\n  lodestone forget ada@example.com --yes --json",

@@ -36,7 +36,7 @@ type Store interface {
 	Claim(ctx context.Context) error
 	Rewound(ctx context.Context, now time.Time) error
 	Upkeep
-	Erase(ctx context.Context, email lodestone.Email, book *sequencer.Rulebook, now time.Time) (boltstore.Erased, sequencer.Change, error)
+	Erase(ctx context.Context, email lodestone.Email, now time.Time) (boltstore.Erased, sequencer.Change, error)
 }
 
 // Server answers the API's requests.

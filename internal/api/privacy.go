@@ -104,16 +104,12 @@ func (s *Server) forget(r *http.Request) (any, error) {
 	if s.Store.Copied() {
 		return nil, problem(http.StatusConflict, "this data directory is a copy and changes nothing until `lodestone claim`")
 	}
-	book := s.Rulebook()
-	if book == nil {
-		return nil, problem(http.StatusConflict, "there are no usable rule files, which erasing needs to end what runs; mend them first")
-	}
 	p, err := s.Store.Person(r.Context(), email, MaxLimit)
 	if err != nil {
 		return nil, err
 	}
 	out := Forgotten{Email: email, Pending: true, Providers: s.atProviders(p)}
-	erased, change, err := s.Store.Erase(r.Context(), email, book, time.Now().UTC())
+	erased, change, err := s.Store.Erase(r.Context(), email, time.Now().UTC())
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (delet
 		return deleted, err
 	}
 	if l := st.Lead; l != nil && !l.LastAt.After(asked) {
-		if _, change, err := w.store.Erase(ctx, email, w.book.Load(), time.Now().UTC()); err != nil {
+		if _, change, err := w.store.Erase(ctx, email, time.Now().UTC()); err != nil {
 			return deleted, err
 		} else if change.Entry != nil {
 			w.committed(&change)

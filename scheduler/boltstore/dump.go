@@ -122,7 +122,7 @@ func readable(name string, k, v []byte) (any, error) {
 		return c.N, err
 	}
 	switch {
-	case string(k) == string(kLinkKey):
+	case string(k) == string(kLinkKey), string(k) == string(kErasure):
 		return "<secret>", nil
 	case json.Valid(v):
 		return json.RawMessage(bytes.Clone(v)), nil

@@ -6,7 +6,10 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,7 +22,7 @@ import (
 // under a keyed hash of the address that it was erased and whether it may be contacted. The address itself stays
 // in one place until the streams are cleared of it: the list of erasures that are under way.
 var (
-	bErased  = []byte("erased")  // keyed hash of an address → suppression, empty where there was none
+	bErased  = []byte("erased")  // keyed hash of an address → when ‖ suppression, empty where there was none
 	bErasing = []byte("erasing") // address → when it was asked for; gone when the streams are clear
 	kErasure = []byte("erasure_key")
 )
@@ -35,69 +38,78 @@ type Erased struct {
 // Erase takes a person out of leads, journal, attention and suppressions in one transaction, and notes that the
 // streams are to be cleared. Doing it again is harmless. Pages that became free keep their bytes until they are
 // used again or the file is compacted.
-func (s *Store) Erase(_ context.Context, email lodestone.Email, book *sequencer.Rulebook, now time.Time) (out Erased, change sequencer.Change, err error) {
+func (s *Store) Erase(_ context.Context, email lodestone.Email, now time.Time) (out Erased, change sequencer.Change, err error) {
 	err = s.update(func(tx *bolt.Tx) error {
-		out = Erased{}
-		key, err := erasureKey(tx)
-		if err != nil {
-			return err
-		}
-		t := newTxn(tx)
-		st, err := t.state(email)
-		if err != nil {
-			return err
-		}
-		if st.Lead != nil {
-			out.Lead = true
-			res, err := t.write(&sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-				return sequencer.Plan(st.Lead, sequencer.Forgotten{Email: email}, book, now)
-			}})
-			if err != nil {
-				return err
-			}
-			if res.Err != nil {
-				return res.Err
-			}
-			change = res.Change
-			if out.Entries, err = blank(t.journal, change.Lead.Journal); err != nil {
-				return err
-			}
-			if err := t.leads.Delete([]byte(email)); err != nil {
-				return err
-			}
-		}
-		if err := t.finish(); err != nil {
-			return err
-		}
-		if out.Attention, err = dropAttention(tx, email); err != nil {
-			return err
-		}
-		kept := lodestone.Suppression{At: now}
-		if x := st.Suppression; x != nil {
-			out.Suppressed = true
-			kept = lodestone.Suppression{Reason: "kept when the address was erased", Source: x.Source, At: x.At}
-		}
-		if err := t.supp.Delete([]byte(email)); err != nil {
-			return err
-		}
-		v, err := encode(nil, &kept)
-		if err != nil {
-			return err
-		}
-		erased, err := tx.CreateBucketIfNotExists(bErased)
-		if err != nil {
-			return err
-		}
-		if err := erased.Put(erasureHash(key, email), v); err != nil {
-			return err
-		}
-		erasing, err := tx.CreateBucketIfNotExists(bErasing)
-		if err != nil {
-			return err
-		}
-		return erasing.Put([]byte(email), nanoKey(nil, nanos(now)))
+		out, change, err = erase(tx, email, now)
+		return err
 	})
 	return out, change, err
+}
+
+func erase(tx *bolt.Tx, email lodestone.Email, now time.Time) (out Erased, change sequencer.Change, err error) {
+	key, err := erasureKey(tx)
+	if err != nil {
+		return out, change, err
+	}
+	t := newTxn(tx)
+	st, err := t.state(email)
+	if err != nil {
+		return out, change, err
+	}
+	if st.Lead != nil {
+		out.Lead = true
+		res, err := t.write(&sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			return sequencer.Plan(st.Lead, sequencer.Forgotten{Email: email}, nil, now) // what ends asks no rule
+		}})
+		if err = errors.Join(err, res.Err); err != nil {
+			return out, change, err
+		}
+		change = res.Change
+		if out.Entries, err = blank(t.journal, change.Lead.Journal); err != nil {
+			return out, change, err
+		}
+		if err := t.leads.Delete([]byte(email)); err != nil {
+			return out, change, err
+		}
+	}
+	if err := t.finish(); err != nil {
+		return out, change, err
+	}
+	if out.Attention, err = dropAttention(tx, email); err != nil {
+		return out, change, err
+	}
+	if err := dropEvidence(tx, email); err != nil {
+		return out, change, err
+	}
+	var kept lodestone.Suppression
+	if x := st.Suppression; x != nil {
+		out.Suppressed = true
+		kept = lodestone.Suppression{Reason: "kept when the address was erased", Source: x.Source, At: x.At}
+	}
+	if err := t.supp.Delete([]byte(email)); err != nil {
+		return out, change, err
+	}
+	if err := putErased(tx, erasureHash(key, email), kept, now); err != nil {
+		return out, change, err
+	}
+	erasing, err := tx.CreateBucketIfNotExists(bErasing)
+	if err != nil {
+		return out, change, err
+	}
+	return out, change, erasing.Put([]byte(email), nanoKey(nil, nanos(now)))
+}
+
+// putErased keeps that an address was erased, when, and whether it may be contacted.
+func putErased(tx *bolt.Tx, hash []byte, kept lodestone.Suppression, at time.Time) error {
+	v, err := encode(nanoKey(nil, nanos(at)), &kept)
+	if err != nil {
+		return err
+	}
+	b, err := tx.CreateBucketIfNotExists(bErased)
+	if err != nil {
+		return err
+	}
+	return b.Put(hash, v)
 }
 
 // Erasing returns the erasures whose streams are not clear yet, with when each was asked for.
@@ -126,78 +138,49 @@ func (s *Store) StreamsCleared(_ context.Context, email lodestone.Email) error {
 	})
 }
 
-// Erasures is what a store knows of those whom it erased: nothing that names them, and enough to know them again.
-type Erasures struct {
-	key    []byte
-	hashes map[string][]byte
-}
-
-// Erasures returns them, for [Store.EraseAgain] on a backup that is older.
-func (s *Store) Erasures(context.Context) (e Erasures, err error) {
-	e.hashes = map[string][]byte{}
-	err = s.view(func(tx *bolt.Tx) error {
-		e.key = bytes.Clone(tx.Bucket(bMeta).Get(kErasure))
-		b := tx.Bucket(bErased)
-		if b == nil {
-			return nil
-		}
-		return b.ForEach(func(k, v []byte) error {
-			e.hashes[string(k)] = bytes.Clone(v)
-			return nil
-		})
-	})
-	return e, err
-}
-
-// EraseAgain erases everybody whom another store, newer than this one, erased: a backup does not bring them back.
-// It takes over the key and the hashes, and returns how many were found.
-func (s *Store) EraseAgain(ctx context.Context, e Erasures, book *sequencer.Rulebook, now time.Time) (found int, err error) {
-	if len(e.hashes) == 0 {
+// eraseAgain takes over from another store what it knows of those whom it erased, and erases everybody again who
+// was erased after the backup was made that tx is of: a backup does not bring them back.
+func eraseAgain(tx, from *bolt.Tx, backup, now time.Time) (found int, err error) {
+	hashes, key := from.Bucket(bErased), from.Bucket(bMeta).Get(kErasure)
+	if hashes == nil || key == nil {
 		return 0, nil
 	}
-	var people []lodestone.Email
-	if err := s.update(func(tx *bolt.Tx) error {
-		people = nil
-		note := func(k []byte) {
-			if _, ok := e.hashes[string(erasureHash(e.key, lodestone.Email(k)))]; ok {
-				people = append(people, lodestone.Email(k))
-			}
+	people := map[lodestone.Email]bool{}
+	note := func(email lodestone.Email) {
+		if v := hashes.Get(erasureHash(key, email)); len(v) > 8 && keyTime(v).After(backup) {
+			people[email] = true
 		}
-		for _, name := range [][]byte{bLeads, bSuppressions} {
-			if err := tx.Bucket(name).ForEach(func(k, _ []byte) error { note(k); return nil }); err != nil {
-				return err
-			}
+	}
+	for _, name := range [][]byte{bLeads, bSuppressions} {
+		if err := tx.Bucket(name).ForEach(func(k, _ []byte) error { note(lodestone.Email(k)); return nil }); err != nil {
+			return 0, err
 		}
-		if err := eachAttention(tx, func(a *lodestone.Attention) bool { note([]byte(a.Email)); return true }); err != nil {
-			return err
-		}
-		if err := tx.Bucket(bMeta).Put(kErasure, e.key); err != nil {
-			return err
-		}
-		b, err := tx.CreateBucketIfNotExists(bErased)
-		if err != nil {
-			return err
-		}
-		for k, v := range e.hashes {
-			if err := b.Put([]byte(k), v); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
+	}
+	if err := eachAttention(tx, func(a *lodestone.Attention) bool { note(a.Email); return true }); err != nil {
 		return 0, err
 	}
-	seen := map[lodestone.Email]bool{}
-	for _, email := range people {
-		if seen[email] {
+	if err := tx.Bucket(bMeta).Put(kErasure, bytes.Clone(key)); err != nil {
+		return 0, err
+	}
+	for _, name := range [][]byte{bErased, bErasing} {
+		b := from.Bucket(name)
+		if b == nil {
 			continue
 		}
-		seen[email] = true
-		if _, _, err := s.Erase(ctx, email, book, now); err != nil {
-			return len(seen), err
+		to, err := tx.CreateBucketIfNotExists(name)
+		if err != nil {
+			return 0, err
+		}
+		if err := b.ForEach(func(k, v []byte) error { return to.Put(bytes.Clone(k), bytes.Clone(v)) }); err != nil {
+			return 0, err
 		}
 	}
-	return len(seen), nil
+	for _, email := range slices.Sorted(maps.Keys(people)) {
+		if _, _, err := erase(tx, email, now); err != nil {
+			return 0, err
+		}
+	}
+	return len(people), nil
 }
 
 func erasureKey(tx *bolt.Tx) ([]byte, error) {
@@ -228,8 +211,11 @@ func keptSuppression(tx *bolt.Tx, email lodestone.Email) (*lodestone.Suppression
 	if v == nil {
 		return nil, nil
 	}
+	if len(v) < 8 {
+		return nil, fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
+	}
 	x := new(lodestone.Suppression)
-	if err := decode(v, x); err != nil {
+	if err := decode(v[8:], x); err != nil {
 		return nil, fmt.Errorf("the suppression of an erased address: %w", err)
 	}
 	if x.Source == "" {
@@ -246,14 +232,11 @@ func releaseKept(tx *bolt.Tx, email lodestone.Email) error {
 		return nil
 	}
 	hash := erasureHash(key, email)
-	if b.Get(hash) == nil {
+	v := b.Get(hash)
+	if len(v) < 8 {
 		return nil
 	}
-	v, err := encode(nil, &lodestone.Suppression{At: time.Now().UTC()})
-	if err != nil {
-		return err
-	}
-	return b.Put(hash, v)
+	return putErased(tx, hash, lodestone.Suppression{}, keyTime(v))
 }
 
 // blank takes everything that came from a person, or names them, out of their chain of entries. What the roll-up
@@ -331,6 +314,29 @@ func dropAttention(tx *bolt.Tx, email lodestone.Email) (int, error) {
 		}
 	}
 	return len(keys), nil
+}
+
+// dropEvidence deletes what a restore kept about a person's touchpoints.
+func dropEvidence(tx *bolt.Tx, email lodestone.Email) error {
+	ev := tx.Bucket(bEvidence)
+	if ev == nil {
+		return nil
+	}
+	keys := [][]byte{[]byte("l/" + string(email))}
+	if err := ev.ForEach(func(k, v []byte) error {
+		if Mentions(v, email) {
+			keys = append(keys, bytes.Clone(k))
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := ev.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Mentions reports whether bytes hold an address, whatever its case, and not as a part of a longer one.

@@ -3,6 +3,8 @@ package boltstore
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func TestEraseLeavesNothingAndKeepsTheCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got, change, err := s.Erase(ctx, ada, book, now.Add(time.Hour))
+	got, change, err := s.Erase(ctx, ada, now.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,28 +95,41 @@ func TestEraseLeavesNothingAndKeepsTheCounts(t *testing.T) {
 	}
 }
 
-// A backup from before an erasure does not bring the person back.
-func TestEraseAgain(t *testing.T) {
-	ctx, now := context.Background(), time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
+// A backup from before an erasure does not bring the person back; one from after they came back keeps them.
+func TestRestoreErasesAgain(t *testing.T) {
+	ctx, now := context.Background(), time.Now().UTC()
 	book := rulebook(t)
-	live, backup := open(t, t.TempDir()), open(t, t.TempDir())
-	for _, s := range []*Store{live, backup} {
-		commit(t, s, sequencer.Batch{Writes: []sequencer.Write{submit(book, "ada@example.com", "1", now, 240), submit(book, "grace@example.com", "2", now, 240)}})
-	}
-	if _, _, err := live.Erase(ctx, "ada@example.com", book, now); err != nil {
+	dir := t.TempDir()
+	s := open(t, dir)
+	const ada, grace, kim = lodestone.Email("ada@example.com"), lodestone.Email("grace@example.com"), lodestone.Email("kim@example.com")
+	commit(t, s, sequencer.Batch{Writes: []sequencer.Write{submit(book, kim, "0", now, 240)}})
+	if _, _, err := s.Erase(ctx, kim, now); err != nil {
 		t.Fatal(err)
 	}
-	e, err := live.Erasures(ctx)
-	if err != nil {
+	commit(t, s, sequencer.Batch{Writes: []sequencer.Write{
+		submit(book, ada, "1", now, 240), submit(book, grace, "2", now, 240), submit(book, kim, "3", now, 240),
+	}})
+	file := filepath.Join(t.TempDir(), "backup.db")
+	if _, err := WriteBackup(ctx, file, func(w io.Writer) error { _, err := s.Backup(ctx, w); return err }); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := backup.EraseAgain(ctx, e, book, now); n != 1 || err != nil {
-		t.Fatalf("EraseAgain = %d, %v; want 1", n, err)
+	if _, _, err := s.Erase(ctx, ada, time.Now().UTC()); err != nil {
+		t.Fatal(err)
 	}
-	if p, err := backup.Person(ctx, "ada@example.com", 1); err != nil || p.Lead != nil {
-		t.Errorf("she is back: %+v, %v", p.Lead, err)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
-	if p, err := backup.Person(ctx, "grace@example.com", 1); err != nil || p.Lead == nil {
-		t.Errorf("somebody else was erased: %v", err)
+	info, err := Restore(ctx, dir, file, time.Now().UTC())
+	if err != nil || info.Erased != 1 {
+		t.Fatalf("Restore = %+v, %v; want one person erased again", info, err)
+	}
+	s = open(t, dir)
+	for email, want := range map[lodestone.Email]bool{ada: false, grace: true, kim: true} {
+		if p, err := s.Person(ctx, email, 1); err != nil || (p.Lead != nil) != want {
+			t.Errorf("%s is there: %t, %v; want %t", email, p.Lead != nil, err, want)
+		}
+	}
+	if faults, err := s.Check(ctx); err != nil || len(faults) > 0 {
+		t.Errorf("Check = %q, %v", faults, err)
 	}
 }

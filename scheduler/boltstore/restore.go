@@ -72,6 +72,7 @@ type RestoreInfo struct {
 	Aside        string `json:"aside,omitempty"` // where the store is that was replaced; empty: there was none
 	Outcomes     int    `json:"outcomes"`        // touchpoints whose outcome since the backup the replaced store knew
 	Suppressions int    `json:"suppressions"`    // opt-outs that were taken over from it
+	Erased       int    `json:"erased"`          // people whom it had erased since, and who are erased here too
 }
 
 const restorePrefix = ".restore-"
@@ -139,7 +140,13 @@ func Restore(ctx context.Context, dir, file string, now time.Time) (info Restore
 		if err != nil || old == nil {
 			return err
 		}
-		return old.view(func(from *bolt.Tx) error { return takeOver(tx, ev, from, &info) })
+		return old.view(func(from *bolt.Tx) error {
+			if err := takeOver(tx, ev, from, &info); err != nil {
+				return err
+			}
+			info.Erased, err = eraseAgain(tx, from, info.At, now)
+			return err
+		})
 	})
 	if err != nil {
 		return info, err
