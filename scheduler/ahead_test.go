@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
+	"github.com/lodestonehq/lodestone/sequencer"
 )
 
 // What Ahead says before a touchpoint is due is what the worker does when nothing else comes.
@@ -94,4 +96,42 @@ func TestAheadLooksPastAPause(t *testing.T) {
 		}
 		b.start()
 	})
+}
+
+// Coming times keep to cron and window in the lead's zone, across a change of the clocks.
+func TestAheadKeepsToTheWallClock(t *testing.T) {
+	const file = `
+forms:
+  guide:
+    fields: {email: {type: email, required: true}}
+    zone: '"Europe/Berlin"'
+sequences:
+  plain:
+    when: form == "guide"
+    window: {days: mon-fri, from: "09:00", to: "17:00"}
+    steps:
+      - {name: now, do: provider.invite, with: {firstName: there}}
+      - {name: monday, cron: "0 9 * * MON", do: provider.invite, with: {firstName: there}}
+      - {name: evening, after: 11h, do: provider.invite, with: {firstName: there}}
+`
+	set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(file)}}, rules.Options{Operations: map[string]lodestone.Operation{"provider.invite": operations["invite"]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	book := sequencer.NewRulebook(set)
+	at := time.Date(2026, 3, 27, 10, 0, 0, 0, time.UTC) // a Friday; the clocks change on Sunday
+	c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: lodestone.Submission{
+		ID: "1", Form: "guide", Email: "ada@x.example", Fields: map[string]any{"email": "ada@x.example"}, At: at, Received: at,
+	}}, book, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, x := range scheduler.Ahead(sequencer.State{Lead: c.Lead}, book, nil, nil, at) {
+		got = append(got, fmt.Sprint(x.Step, " ", x.Outcome, " ", x.At.UTC().Format(time.RFC3339)))
+	}
+	want := []string{"now sent 2026-03-27T10:00:00Z", "monday sent 2026-03-30T07:00:00Z", "evening sent 2026-03-31T07:00:00Z"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("Ahead = %q, want %q", got, want)
+	}
 }
