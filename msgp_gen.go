@@ -601,11 +601,11 @@ func (z Check) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
-func (z Consent) MarshalMsg(b []byte) (o []byte, err error) {
+func (z *Consent) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(3)
-	var zb0001Mask uint8 /* 3 bits */
+	zb0001Len := uint32(8)
+	var zb0001Mask uint8 /* 8 bits */
 	_ = zb0001Mask
 	if z.Text == "" {
 		zb0001Len--
@@ -614,6 +614,26 @@ func (z Consent) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.At == (time.Time{}) {
 		zb0001Len--
 		zb0001Mask |= 0x4
+	}
+	if z.Submission == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Form == "" {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	if z.Page == "" {
+		zb0001Len--
+		zb0001Mask |= 0x20
+	}
+	if z.IP == "" {
+		zb0001Len--
+		zb0001Mask |= 0x40
+	}
+	if z.Confirmed == (time.Time{}) {
+		zb0001Len--
+		zb0001Mask |= 0x80
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -632,6 +652,31 @@ func (z Consent) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "a"
 			o = append(o, 0xa1, 0x61)
 			o = msgp.AppendTimeExt(o, z.At)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "s"
+			o = append(o, 0xa1, 0x73)
+			o = msgp.AppendString(o, z.Submission)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "f"
+			o = append(o, 0xa1, 0x66)
+			o = msgp.AppendString(o, z.Form)
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
+			// string "p"
+			o = append(o, 0xa1, 0x70)
+			o = msgp.AppendString(o, z.Page)
+		}
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
+			// string "i"
+			o = append(o, 0xa1, 0x69)
+			o = msgp.AppendString(o, z.IP)
+		}
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
+			// string "c"
+			o = append(o, 0xa1, 0x63)
+			o = msgp.AppendTimeExt(o, z.Confirmed)
 		}
 	}
 	return
@@ -673,6 +718,36 @@ func (z *Consent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "At")
 				return
 			}
+		case "s":
+			z.Submission, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Submission")
+				return
+			}
+		case "f":
+			z.Form, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Form")
+				return
+			}
+		case "p":
+			z.Page, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Page")
+				return
+			}
+		case "i":
+			z.IP, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "IP")
+				return
+			}
+		case "c":
+			z.Confirmed, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Confirmed")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -686,8 +761,8 @@ func (z *Consent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 }
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
-func (z Consent) Msgsize() (s int) {
-	s = 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.TimeSize
+func (z *Consent) Msgsize() (s int) {
+	s = 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(z.Page) + 2 + msgp.StringPrefixSize + len(z.IP) + 2 + msgp.TimeSize
 	return
 }
 
@@ -776,36 +851,10 @@ func (z *Context) MarshalMsg(b []byte) (o []byte, err error) {
 			if z.Consent == nil {
 				o = msgp.AppendNil(o)
 			} else {
-				// check for omitted fields
-				zb0002Len := uint32(3)
-				var zb0002Mask uint8 /* 3 bits */
-				_ = zb0002Mask
-				if z.Consent.Text == "" {
-					zb0002Len--
-					zb0002Mask |= 0x2
-				}
-				if z.Consent.At == (time.Time{}) {
-					zb0002Len--
-					zb0002Mask |= 0x4
-				}
-				// variable map header, size zb0002Len
-				o = append(o, 0x80|uint8(zb0002Len))
-
-				// skip if no fields are to be emitted
-				if zb0002Len != 0 {
-					// string "m"
-					o = append(o, 0xa1, 0x6d)
-					o = msgp.AppendBool(o, z.Consent.Marketing)
-					if (zb0002Mask & 0x2) == 0 { // if not omitted
-						// string "t"
-						o = append(o, 0xa1, 0x74)
-						o = msgp.AppendString(o, z.Consent.Text)
-					}
-					if (zb0002Mask & 0x4) == 0 { // if not omitted
-						// string "a"
-						o = append(o, 0xa1, 0x61)
-						o = msgp.AppendTimeExt(o, z.Consent.At)
-					}
+				o, err = z.Consent.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Consent")
+					return
 				}
 			}
 		}
@@ -897,45 +946,10 @@ func (z *Context) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Consent == nil {
 					z.Consent = new(Consent)
 				}
-				var zb0002 uint32
-				zb0002, bts, err = msgp.ReadMapHeaderBytes(bts)
+				bts, err = z.Consent.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Consent")
 					return
-				}
-				for zb0002 > 0 {
-					zb0002--
-					field, bts, err = msgp.ReadMapKeyZC(bts)
-					if err != nil {
-						err = msgp.WrapError(err, "Consent")
-						return
-					}
-					switch msgp.UnsafeString(field) {
-					case "m":
-						z.Consent.Marketing, bts, err = msgp.ReadBoolBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "Marketing")
-							return
-						}
-					case "t":
-						z.Consent.Text, bts, err = msgp.ReadStringBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "Text")
-							return
-						}
-					case "a":
-						z.Consent.At, bts, err = msgp.ReadTimeUTCBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "At")
-							return
-						}
-					default:
-						bts, err = msgp.Skip(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent")
-							return
-						}
-					}
 				}
 			}
 		case "ev":
@@ -973,7 +987,7 @@ func (z *Context) Msgsize() (s int) {
 	if z.Consent == nil {
 		s += msgp.NilSize
 	} else {
-		s += 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Consent.Text) + 2 + msgp.TimeSize
+		s += z.Consent.Msgsize()
 	}
 	s += 3
 	if z.Evidence == nil {
@@ -2567,36 +2581,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			if z.Consent == nil {
 				o = msgp.AppendNil(o)
 			} else {
-				// check for omitted fields
-				zb0002Len := uint32(3)
-				var zb0002Mask uint8 /* 3 bits */
-				_ = zb0002Mask
-				if z.Consent.Text == "" {
-					zb0002Len--
-					zb0002Mask |= 0x2
-				}
-				if z.Consent.At == (time.Time{}) {
-					zb0002Len--
-					zb0002Mask |= 0x4
-				}
-				// variable map header, size zb0002Len
-				o = append(o, 0x80|uint8(zb0002Len))
-
-				// skip if no fields are to be emitted
-				if zb0002Len != 0 {
-					// string "m"
-					o = append(o, 0xa1, 0x6d)
-					o = msgp.AppendBool(o, z.Consent.Marketing)
-					if (zb0002Mask & 0x2) == 0 { // if not omitted
-						// string "t"
-						o = append(o, 0xa1, 0x74)
-						o = msgp.AppendString(o, z.Consent.Text)
-					}
-					if (zb0002Mask & 0x4) == 0 { // if not omitted
-						// string "a"
-						o = append(o, 0xa1, 0x61)
-						o = msgp.AppendTimeExt(o, z.Consent.At)
-					}
+				o, err = z.Consent.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Consent")
+					return
 				}
 			}
 		}
@@ -2802,58 +2790,23 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Consent == nil {
 					z.Consent = new(Consent)
 				}
-				var zb0006 uint32
-				zb0006, bts, err = msgp.ReadMapHeaderBytes(bts)
+				bts, err = z.Consent.UnmarshalMsg(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Consent")
 					return
 				}
-				for zb0006 > 0 {
-					zb0006--
-					field, bts, err = msgp.ReadMapKeyZC(bts)
-					if err != nil {
-						err = msgp.WrapError(err, "Consent")
-						return
-					}
-					switch msgp.UnsafeString(field) {
-					case "m":
-						z.Consent.Marketing, bts, err = msgp.ReadBoolBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "Marketing")
-							return
-						}
-					case "t":
-						z.Consent.Text, bts, err = msgp.ReadStringBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "Text")
-							return
-						}
-					case "a":
-						z.Consent.At, bts, err = msgp.ReadTimeUTCBytes(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent", "At")
-							return
-						}
-					default:
-						bts, err = msgp.Skip(bts)
-						if err != nil {
-							err = msgp.WrapError(err, "Consent")
-							return
-						}
-					}
-				}
 			}
 		case "en":
-			var zb0007 uint32
-			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Enrollments")
 				return
 			}
-			if cap(z.Enrollments) >= int(zb0007) {
-				z.Enrollments = (z.Enrollments)[:zb0007]
+			if cap(z.Enrollments) >= int(zb0006) {
+				z.Enrollments = (z.Enrollments)[:zb0006]
 			} else {
-				z.Enrollments = make([]Enrollment, zb0007)
+				z.Enrollments = make([]Enrollment, zb0006)
 			}
 			for za0006 := range z.Enrollments {
 				bts, err = z.Enrollments[za0006].UnmarshalMsg(bts)
@@ -2863,16 +2816,16 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "pe":
-			var zb0008 uint32
-			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0007 uint32
+			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Past")
 				return
 			}
-			if cap(z.Past) >= int(zb0008) {
-				z.Past = (z.Past)[:zb0008]
+			if cap(z.Past) >= int(zb0007) {
+				z.Past = (z.Past)[:zb0007]
 			} else {
-				z.Past = make([]PastEnrollment, zb0008)
+				z.Past = make([]PastEnrollment, zb0007)
 			}
 			for za0007 := range z.Past {
 				bts, err = z.Past[za0007].UnmarshalMsg(bts)
@@ -2888,26 +2841,26 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "r":
-			var zb0009 uint32
-			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0008 uint32
+			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Recent")
 				return
 			}
-			if cap(z.Recent) >= int(zb0009) {
-				z.Recent = (z.Recent)[:zb0009]
+			if cap(z.Recent) >= int(zb0008) {
+				z.Recent = (z.Recent)[:zb0008]
 			} else {
-				z.Recent = make([]RecentID, zb0009)
+				z.Recent = make([]RecentID, zb0008)
 			}
 			for za0008 := range z.Recent {
-				var zb0010 uint32
-				zb0010, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0009 uint32
+				zb0009, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Recent", za0008)
 					return
 				}
-				for zb0010 > 0 {
-					zb0010--
+				for zb0009 > 0 {
+					zb0009--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Recent", za0008)
@@ -2977,7 +2930,7 @@ func (z *Lead) Msgsize() (s int) {
 	if z.Consent == nil {
 		s += msgp.NilSize
 	} else {
-		s += 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Consent.Text) + 2 + msgp.TimeSize
+		s += z.Consent.Msgsize()
 	}
 	s += 3 + msgp.ArrayHeaderSize
 	for za0006 := range z.Enrollments {

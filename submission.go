@@ -93,6 +93,13 @@ type Consent struct {
 	Marketing bool      `json:"marketing" msg:"m"`
 	Text      string    `json:"text,omitempty" msg:"t,omitempty"`
 	At        time.Time `json:"at,omitzero" msg:"a,omitempty"`
+
+	// Where it was said, filled in when it is kept with a lead: never the page's own word.
+	Submission string    `json:"submission,omitempty" msg:"s,omitempty"` // the id of the one that earned it; of a withdrawal the signal's
+	Form       string    `json:"form,omitempty" msg:"f,omitempty"`
+	Page       string    `json:"page,omitempty" msg:"p,omitempty"`
+	IP         string    `json:"ip,omitempty" msg:"i,omitempty"`
+	Confirmed  time.Time `json:"confirmed,omitzero" msg:"c,omitempty"` // by a link in a message
 }
 
 // SignalKind names something that came back about a lead.
@@ -108,13 +115,15 @@ const (
 	SignalClicked      SignalKind = "clicked"
 	SignalJoined       SignalKind = "joined"
 	SignalComplained   SignalKind = "complained"
+	SignalConfirmed    SignalKind = "confirmed" // the address belongs to whoever entered it
+	SignalWithdrawn    SignalKind = "withdrawn" // consent is taken back
 )
 
 // SignalKinds lists the signals that expressions may name without a rule file having to declare
 // them.
 var SignalKinds = []SignalKind{
 	SignalConverted, SignalUnsubscribed, SignalBounced, SignalReplied,
-	SignalOpened, SignalClicked, SignalJoined, SignalComplained,
+	SignalOpened, SignalClicked, SignalJoined, SignalComplained, SignalConfirmed, SignalWithdrawn,
 }
 
 // Signal is one event about a lead that did not come from a form.

@@ -192,6 +192,7 @@ func (c *compiler) schema() {
 		Lists:   c.listTexts,
 		Signals: lodestone.SignalKinds,
 		Forms:   []string{},
+		Link:    c.opts.Link,
 
 		FormFields: make(map[string]map[string]bool),
 	}

@@ -63,6 +63,9 @@ type Options struct {
 
 	// Configured are the accounts that have settings. Steps of others are warned of; nil says nothing.
 	Configured []string
+
+	// Link is what `links.…` in expressions is; see [scoring.Config].
+	Link func(name string, email lodestone.Email, now time.Time) string
 }
 
 // Pos is where a definition stands; lines and columns count from 1, in characters.

@@ -26,7 +26,7 @@ func TestCompileFaults(t *testing.T) {
 		{`lead == nil`, Boolean, `1:1: lead is not a value by itself; name one of its parts, as in lead.country`},
 		{`fields.country.code == "x"`, Boolean, `1:16: fields.country is a text and has no part code`},
 		{`fields[form] == 1`, Boolean, `1:7: a name in [ ] must be a fixed text; write the part's name after a dot, as in fields.country`},
-		{`hot`, Boolean, `1:1: unknown name hot; names are band, context, fields, form, lead, lists, now, previous_band, risk, score, signals, signals_at, utm, and a text stands in quotes: "hot"`},
+		{`hot`, Boolean, `1:1: unknown name hot; names are band, context, fields, form, lead, links, lists, now, previous_band, risk, score, signals, signals_at, utm, and a text stands in quotes: "hot"`},
 		{`fields.country == null`, Boolean, `1:19: unknown name null; write nil for what is absent`},
 		{`form == "pricing-gide"`, Boolean, `1:9: there is no form "pricing-gide"; did you mean pricing-guide?`},
 		{`band in ["hot", "wram"]`, Boolean, `1:17: there is no band "wram"; did you mean warm?`},

@@ -113,6 +113,14 @@ func (s *Schema) declare(c Config) {
 	s.spaces["context"] = append(s.spaces["context"], "utm", "utm_first", "consent")
 
 	s.declareRisk(add)
+	for _, name := range []string{"unsubscribe", "confirm"} {
+		add("links."+name, text, true, func(f *Facts) any {
+			if c.Link == nil || f.lead().Email == "" {
+				return nil
+			}
+			return orNil(c.Link(name, f.lead().Email, f.Now))
+		})
+	}
 
 	for _, kind := range c.Signals {
 		k := string(kind)

@@ -28,6 +28,7 @@
 //	                        context.utm_first.PART is that of the first visit that had any
 //	risk.PART               score (0 to 100, see [Signs]) observed token fill_seconds honeypot bombed typo token_uses
 //	                        address_submissions address_forms address_sources source_submissions
+//	links.unsubscribe       a page where the lead unsubscribes; links.confirm: where they confirm their address
 //	lists.NAME              the texts of a list
 //	signals.KIND            whether one came back; signals_at.KIND is the latest time
 //	score band previous_band   once scored
@@ -48,6 +49,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/expr-lang/expr/vm"
 
@@ -124,6 +126,10 @@ type Config struct {
 	// each form and whether they are required, and the scores of each band. Nil says nothing.
 	FormFields map[string]map[string]bool
 	BandRanges []BandRange
+
+	// Link is the address of a page for one lead: "unsubscribe" or "confirm". It follows from its
+	// arguments alone. Nil: there are none.
+	Link func(name string, email lodestone.Email, now time.Time) string
 }
 
 // Schema says which names exist and of which type they are; one per version of the rule files. It

@@ -260,7 +260,25 @@ func (p *planner) consent(sub *lodestone.Submission) {
 	if is := p.lead.Consent; is != nil && (given.At.Before(is.At) || given.At.Equal(is.At) && given.Marketing) {
 		return
 	}
+	given.Submission, given.Form, given.Page, given.IP = sub.ID, sub.Form, sub.Context.Page, sub.Context.IP
+	if is := p.lead.Consent; is != nil && given.Marketing {
+		given.Confirmed = is.Confirmed // the address stays theirs
+	}
 	p.lead.Consent = &given
+}
+
+// consentSignal keeps what a signal says about consent: that the address was confirmed, or that
+// consent is taken back. A word that is older than the latest changes nothing.
+func (p *planner) consentSignal(sig *lodestone.Signal) {
+	is := p.lead.Consent
+	switch {
+	case sig.Kind == lodestone.SignalWithdrawn && (is == nil || !sig.At.Before(is.At)):
+		p.lead.Consent = &lodestone.Consent{At: sig.At, Submission: sig.ID}
+	case sig.Kind == lodestone.SignalConfirmed && is != nil && is.Marketing:
+		confirmed := *is
+		confirmed.Confirmed = sig.At
+		p.lead.Consent = &confirmed
+	}
 }
 
 // maxRecent bounds the ids that one lead's record remembers: more in a week is no publisher that tries
@@ -667,6 +685,7 @@ func (p *planner) signalled(sig *lodestone.Signal) {
 		signals[string(sig.Kind)] = sig.At
 	}
 	l.Signals = signals
+	p.consentSignal(sig)
 	if sig.Suppresses() {
 		p.suppress(lodestone.Suppression{Email: l.Email, Reason: string(sig.Kind), Source: "signal", At: p.now})
 	}

@@ -134,6 +134,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.links, err = links.New(key); err != nil {
 		return nil, err
 	}
+	w.opts.RulesOptions.Link = w.personLink()
 	if err := w.loadRules(ctx); err != nil {
 		return nil, err
 	}
@@ -298,7 +299,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	answers.Go(func() error { return serve(commands, w.socket, w.api().Handler(), 12*time.Second) })
 	if w.web != nil {
 		answers.Go(func() error {
-			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks(), w.formsHandler()), 2*time.Second)
+			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks(), w.formsHandler(), w.people()), 2*time.Second)
 		})
 	}
 

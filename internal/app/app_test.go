@@ -60,7 +60,7 @@ func (r *rig) open() *Worker {
 		ops[op.Name] = op
 	}
 	w, err := Open(r.t.Context(), Options{
-		Data: r.dir, Broker: broker.Options{Listen: "none", MaxStore: 1 << 30}, HTTPListen: "none", Log: slog.New(slog.DiscardHandler),
+		Data: r.dir, Broker: broker.Options{Listen: "none", MaxStore: 1 << 30}, HTTPListen: "none", PublicURL: "https://forms.example.com", Log: slog.New(slog.DiscardHandler),
 		Rules:        func() ([]rules.File, error) { return []rules.File{{Name: "r.yaml", Data: []byte(r.rules)}}, nil },
 		RulesOptions: rules.Options{Operations: ops},
 		Accounts: func([]string, prometheus.Registerer, *slog.Logger) (map[string]*connectors.Account, error) {

@@ -48,12 +48,14 @@ func (r *readiness) state() (reasons, warnings []Notice) {
 }
 
 // healthHandler serves liveness, readiness and metrics, and hands webhooks and forms on.
-func healthHandler(ready *readiness, registry *prometheus.Registry, hooks, forms http.Handler) http.Handler {
+func healthHandler(ready *readiness, registry *prometheus.Registry, hooks, forms, people http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(gateway.HooksPath, hooks)
 	mux.Handle(gateway.FormsPath, forms)
 	mux.Handle(gateway.AssetsPath, forms)
 	mux.Handle(gateway.TokensPath, forms)
+	mux.Handle(gateway.UnsubscribePath, people)
+	mux.Handle(gateway.ConfirmPath, people)
 	mux.Handle(gateway.ScriptPath, gateway.Script())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/gateway"
+	"github.com/lodestonehq/lodestone/internal/links"
+	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/event"
+)
+
+// personLink makes the links of expressions. Without a public address there are none: a link in a
+// message must work where the message is read.
+func (w *Worker) personLink() func(string, lodestone.Email, time.Time) string {
+	if w.opts.PublicURL == "" {
+		return nil
+	}
+	purposes := map[string]links.Purpose{"unsubscribe": links.Unsubscribe, "confirm": links.Confirm}
+	return func(name string, email lodestone.Email, now time.Time) string {
+		return gateway.Link(w.links, w.opts.PublicURL, purposes[name], email, now)
+	}
+}
+
+// people serves the links that people are given.
+func (w *Worker) people() http.Handler {
+	o := gateway.PeopleOptions{Links: w.links, Registerer: w.metrics.registry, Log: w.log}
+	if w.broker != nil { // without one the data directory is an unclaimed copy
+		o.Act = w.chosen
+	}
+	return gateway.People(o)
+}
+
+// chosen carries out what a person chose. An opt-out is in force when this returns: it is committed
+// before the signal is published, which tells rules and events of it.
+func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodestone.Email) error {
+	now := time.Now().UTC()
+	kind := lodestone.SignalConfirmed
+	if purpose == links.Unsubscribe {
+		kind = lodestone.SignalUnsubscribed
+		fresh := false
+		results, err := w.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			if fresh = st.Suppression == nil; !fresh {
+				return sequencer.Change{}, nil
+			}
+			return sequencer.Plan(st.Lead, sequencer.Suppressed{Suppression: lodestone.Suppression{
+				Email: email, Reason: "unsubscribed by the link in a message", Source: "link", At: now,
+			}}, w.book.Load(), now)
+		}}}})
+		if err != nil {
+			return err
+		}
+		if err := results[0].Err; err != nil {
+			return err
+		}
+		if !fresh {
+			return nil
+		}
+		w.committed(&results[0].Change)
+	}
+	err := w.signal(ctx, kind, email, now)
+	if err != nil && kind == lodestone.SignalUnsubscribed {
+		w.log.WarnContext(ctx, "an opt-out is in force, but the signal that tells of it could not be published", "error", err)
+		return nil
+	}
+	return err
+}
+
+func (w *Worker) signal(ctx context.Context, kind lodestone.SignalKind, email lodestone.Email, at time.Time) error {
+	subject, err := event.SignalSubject(kind)
+	if err != nil {
+		return err
+	}
+	id := rand.Text()
+	body, err := json.Marshal(map[string]any{
+		"specversion": "1.0", "type": event.TypeSignal, "source": "/links", "id": id, "datacontenttype": "application/json",
+		"data": map[string]any{"email": email, "at": at, "detail": map[string]any{"connector": "link"}},
+	})
+	if err != nil {
+		return err
+	}
+	return syncedPublisher{w.broker}.PublishBatch(ctx, []*nats.Msg{{
+		Subject: subject, Header: nats.Header{"Content-Type": {event.ContentType}, nats.MsgIdHdr: {id}}, Data: body,
+	}})
+}
