@@ -36,6 +36,7 @@ type options struct {
 	tls        *tls.Config
 	rt         http.RoundTripper
 	tracer     trace.TracerProvider
+	state      string
 }
 
 // WithRegisterer counts the account's requests. Several accounts may share a registerer.
@@ -43,6 +44,10 @@ func WithRegisterer(r prometheus.Registerer) Option { return func(o *options) { 
 
 // WithLogger logs when the breaker opens and closes.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithState names a directory in which a connector may keep what must outlive the process, such as how
+// much of a limit is used up. Without it nothing does. One process at a time may use it.
+func WithState(dir string) Option { return func(o *options) { o.state = dir } }
 
 // WithTracer makes a span of every request. Spans hold no address and no secret.
 func WithTracer(p trace.TracerProvider) Option { return func(o *options) { o.tracer = p } }
@@ -75,7 +80,7 @@ func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
 		tracer:   o.tracer.Tracer("github.com/lodestonehq/lodestone/connectors"),
 		settings: settings, rt: o.rt, slots: make(chan struct{}, settings.Concurrency),
 		rate:    rate.NewLimiter(rate.Limit(settings.Rate), settings.burst()),
-		breaker: newBreaker(), metrics: m, mask: newMask(settings.Secrets),
+		breaker: newBreaker(), metrics: m, mask: newMask(settings.Secrets), state: o.state,
 	}
 	c, err := kind.Open(settings, t)
 	if err != nil {

@@ -30,6 +30,13 @@ type Cataloguer interface {
 	Given() map[string]any
 }
 
+// Metered is a connector whose provider sets a limit that the account's rate does not keep by itself.
+type Metered interface {
+	// Metered waits until there is room for one more call of the catalogue, and gives a context under which
+	// each of its requests is counted. done must be called when the call has ended.
+	Metered(ctx context.Context) (counted context.Context, done func())
+}
+
 // Judge is a connector that knows when a success by its status was none: the provider's words refuse
 // what was asked, made with [Refusal].
 type Judge interface {
@@ -93,6 +100,11 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 	}
 	a.connector.(Cataloguer).Sign(req)
 	ctx = hide(ctx, "", personal(arguments))
+	if m, ok := a.connector.(Metered); ok {
+		var done func()
+		ctx, done = m.Metered(ctx)
+		defer done()
+	}
 	c := Call{Operation: e.Name, Request: req, Decode: func(answer Answer) error {
 		if err := readable(answer); err != nil {
 			return err

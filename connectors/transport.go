@@ -56,6 +56,7 @@ type Transport struct {
 	metrics  metrics
 	mask     mask
 	tracer   trace.Tracer
+	state    string
 
 	mu           sync.Mutex // guards what follows
 	limitedUntil time.Time  // the provider asked for silence until then
@@ -63,6 +64,9 @@ type Transport struct {
 
 // BaseURL is where the provider answers, without a slash at its end.
 func (t *Transport) BaseURL() string { return t.settings.BaseURL }
+
+// State is a directory for what must outlive the process, empty when there is none. It may not exist yet.
+func (t *Transport) State() string { return t.state }
 
 // Act sends a request that changes something, at most once. The error is a [*Fault]; the answer is
 // filled in as far as one came, also beside an error.

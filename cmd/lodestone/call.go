@@ -340,14 +340,15 @@ func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*co
 	if client, ok := api.Dial(cfg.Data); ok {
 		return &connection{client, nil, nil, func() error { return nil }}, nil
 	}
-	requests := prometheus.NewRegistry()
-	account, err := open(a, requests, c.logger(cfg))
-	if err != nil {
-		return nil, err
-	}
+	// The store first: whoever holds it is the only one that uses what connectors keep.
 	store, err := boltstore.Open(cfg.Data, boltstore.Options{})
 	if err != nil {
 		return nil, err
+	}
+	requests := prometheus.NewRegistry()
+	account, err := open(a, requests, c.logger(cfg), cfg.connectorState())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	pace := &pace{path: filepath.Join(cfg.Data, "pace."+a.Name), rate: account.Settings().Rate, requests: requests}
 	if err := pace.wait(ctx); err != nil {

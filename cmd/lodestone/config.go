@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -167,9 +168,14 @@ func (s settings) worker(c *cli) (app.Options, error) {
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
 		RulesOptions: s.rulesOptions(),
 		Accounts: func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
-			return s.accounts(used, reg, log, connectors.WithTracer(c.tracer))
+			return s.accounts(used, reg, log, connectors.WithTracer(c.tracer), s.connectorState())
 		},
 	}, nil
+}
+
+// connectorState is where connectors keep what must outlive the process.
+func (s settings) connectorState() connectors.Option {
+	return connectors.WithState(filepath.Join(s.Data, "connectors"))
 }
 
 // accounts opens the connectors that are configured. One that the rules use and whose settings are

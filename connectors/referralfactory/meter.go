@@ -3,8 +3,10 @@ package referralfactory
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"net/http/httptrace"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,8 @@ const (
 	// The rest of the minute's is spread over it, so that accounts that share a token never stand
 	// still for half a minute after they used it up.
 	atOnce = 60
+	// catalogueShare is how many places of a minute calls from the catalogue may find taken.
+	catalogueShare = perMinute / 2
 	// apart is how far apart the rest is sent.
 	apart = time.Minute / (perMinute - atOnce)
 )
@@ -30,17 +34,33 @@ type token struct {
 	people [64]chan struct{} // see alone
 }
 
-// tokens are the tokens in use, by a hash that gives nothing away: *token by [sha256.Size]byte. The
+// tokens are the tokens in use: *token by [tokenID]. The
 // limit is the token's, whoever uses it and under whatever name, so it cannot be kept by an account.
 var tokens sync.Map
 
-func tokenOf(key connectors.Secret, baseURL string) *token {
+// tokenOf finds the token in use. state is the directory in which it outlives the process; empty: none.
+func tokenOf(key connectors.Secret, baseURL, state string) *token {
+	sum := sha256.Sum256([]byte(provider(baseURL) + "\x00" + key.Reveal()))
+	id := tokenID{sum, state}
+	if kept, ok := tokens.Load(id); ok {
+		return kept.(*token)
+	}
 	fresh := &token{meter: newMeter()}
+	if state != "" {
+		fresh.meter.keep = &book{filepath.Join(state, "referralfactory-"+hex.EncodeToString(sum[:8])+".json")}
+		fresh.meter.free = fresh.meter.keep.read(time.Now())
+	}
 	for i := range fresh.people {
 		fresh.people[i] = make(chan struct{}, 1)
 	}
-	kept, _ := tokens.LoadOrStore(sha256.Sum256([]byte(provider(baseURL)+"\x00"+key.Reveal())), fresh)
+	kept, _ := tokens.LoadOrStore(id, fresh)
 	return kept.(*token)
+}
+
+// tokenID is a token by a hash that gives nothing away, and the directory that remembers it.
+type tokenID struct {
+	sum   [sha256.Size]byte
+	state string
 }
 
 // provider names who answers at a base URL. The provider answers at two hosts, and they count
@@ -63,6 +83,7 @@ func provider(baseURL string) string {
 //
 // It is safe for concurrent use.
 type meter struct {
+	keep  *book         // what outlives the process; nil: nothing
 	turn  chan struct{} // capacity 1; its holder waits for a place, the others in line behind it
 	ended chan struct{} // capacity 1; told when a request ended
 
@@ -122,8 +143,38 @@ func (m *meter) try(now time.Time) (wait time.Duration) {
 		return next.Sub(now)
 	}
 	m.out++
+	if err := m.keep.write(m.out, m.free); err != nil {
+		m.out--
+		return unkeptRetry // what cannot be remembered is not sent: a kill would begin a new minute
+	}
 	m.last = now
 	return 0
+}
+
+// unkeptRetry is how long after a failed try what is used up is written again.
+const unkeptRetry = time.Second
+
+// room waits until fewer than share places are taken, or ctx is done.
+func (m *meter) room(ctx context.Context, share int) {
+	for ctx.Err() == nil {
+		m.mu.Lock()
+		now := time.Now()
+		m.free = slices.DeleteFunc(m.free, func(at time.Time) bool { return now.After(at) })
+		taken, wait := m.out+len(m.free), time.Second
+		if over := taken - share; over >= 0 && over < len(m.free) {
+			wait = m.free[over].Sub(now) + 1
+		}
+		m.mu.Unlock()
+		if taken < share {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 }
 
 // end notes that n requests ended; their places come free a minute after wait from now.
@@ -136,21 +187,11 @@ func (m *meter) end(n int, wait time.Duration) {
 	at := time.Now().Add(wait + time.Minute)
 	i, _ := slices.BinarySearchFunc(m.free, at, time.Time.Compare)
 	m.free = slices.Insert(m.free, i, slices.Repeat([]time.Time{at}, n)...)
+	_ = m.keep.write(m.out, m.free) // what stands there counts them as not ended, which is no less
 	m.mu.Unlock()
 	select {
 	case m.ended <- struct{}{}:
 	default:
-	}
-}
-
-// charge takes n places for a call whose tries cannot be watched and that has ended, whatever becomes
-// of it, once it has lasted for at most. It takes fewer when ctx ends.
-func (m *meter) charge(ctx context.Context, n int, atMost time.Duration) {
-	for range n {
-		if m.take(ctx) != nil {
-			return
-		}
-		m.end(1, atMost)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -95,7 +97,6 @@ func TestMeterGivesUpWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		m.charge(ctx, 3, 0)
 		if err := m.take(ctx); err == nil || time.Since(start) != time.Second {
 			t.Errorf("take = %v after %v, want an error after 1s", err, time.Since(start))
 		}
@@ -211,7 +212,7 @@ func TestEveryMinuteOverHTTP(t *testing.T) {
 		name      string
 		accounts  int
 		delay     time.Duration
-		catalogue bool // also calls from the catalogue, which are charged for more than they send
+		catalogue bool // also calls from the catalogue, which leave half of a minute to others
 		least     int  // requests a minute that must be possible
 	}{
 		{"one account", 1, 0, false, 500},
@@ -270,8 +271,106 @@ func TestWhoSharesALimit(t *testing.T) {
 		{"another token", "k2", host, false},
 		{"another provider", "k1", "http://127.0.0.1:8080/referralfactory", false},
 	} {
-		if got := tokenOf("k1", host) == tokenOf(connectors.Secret(c.key), c.url); got != c.shared {
+		if got := tokenOf("k1", host, "") == tokenOf(connectors.Secret(c.key), c.url, ""); got != c.shared {
 			t.Errorf("%s: shared = %t, want %t", c.name, got, c.shared)
 		}
 	}
+}
+
+// A process that ends, or is killed with requests out, begins no new minute for the next one.
+func TestMeterOutlivesItsProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		process := func() *meter { // one after the other, each with what the one before left
+			m := newMeter()
+			m.keep = &book{filepath.Join(dir, "sub", "meter.json")}
+			m.free = m.keep.read(time.Now())
+			return m
+		}
+		var sent []time.Time
+		out := 0
+		for range 40 { // processes that live for two seconds, with some requests out when they are killed
+			m := process()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			for m.take(ctx) == nil {
+				sent = append(sent, time.Now())
+				if out++; out%5 > 0 {
+					m.end(1, 0)
+				}
+			}
+			cancel()
+		}
+		if n := most(sent); n > perMinute {
+			t.Errorf("%d requests within a minute over several processes, want at most %d", n, perMinute)
+		}
+		if len(sent) < 400 {
+			t.Errorf("only %d requests were possible in 80 s", len(sent))
+		}
+		// The next one is not held up for longer than the last could have been counted.
+		time.Sleep(time.Minute + longest)
+		if m := process(); m.try(time.Now()) != 0 || len(m.free) != 0 {
+			t.Errorf("%d places are taken after a minute of silence", len(m.free))
+		}
+	})
+}
+
+func TestBookThatCannotBeUsed(t *testing.T) {
+	now := time.Now()
+	path := filepath.Join(t.TempDir(), "meter.json")
+	b := &book{path}
+	if free := b.read(now); len(free) != 0 {
+		t.Errorf("without a file %d places are taken", len(free))
+	}
+	for _, text := range []string{"", "{", `{"out": -1}`, `{"out": 601}`, `[]`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if free := b.read(now); len(free) != perMinute || free[0].Sub(now) > time.Minute {
+			t.Errorf("%q: %d places are taken, want a whole minute's", text, len(free))
+		}
+	}
+	// A clock that was set back.
+	if err := b.write(0, []time.Time{now.Add(24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if free := b.read(now); len(free) != 1 || free[0].Sub(now) > time.Minute+lingering {
+		t.Errorf("free = %v, want one place that comes free soon", free)
+	}
+	// What cannot be remembered is not sent.
+	m := newMeter()
+	m.keep = &book{filepath.Join(path, "below", "a", "file.json")}
+	if wait := m.try(now); wait != unkeptRetry || m.out != 0 {
+		t.Errorf("try = %v with %d out, want no request", wait, m.out)
+	}
+}
+
+// A walk over many pages leaves room for acts and checks.
+func TestCatalogueLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		walked := make(chan int)
+		go func() {
+			n := 0
+			for m.room(ctx, catalogueShare); ctx.Err() == nil; m.room(ctx, catalogueShare) {
+				if m.take(ctx) == nil {
+					n++
+					m.end(1, 0)
+				}
+			}
+			walked <- n
+		}()
+		time.Sleep(50 * time.Second)
+		for i := range 100 { // acts, while the walk is at its share
+			start := time.Now()
+			if err := m.take(ctx); err != nil || time.Since(start) > time.Second {
+				t.Fatalf("act %d waited for %v: %v", i, time.Since(start), err)
+			}
+			m.end(1, 0)
+		}
+		if n := <-walked; n < 300 {
+			t.Errorf("the walk made %d requests in two minutes, want at least its share", n)
+		}
+	})
 }

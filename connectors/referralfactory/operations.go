@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,26 +52,6 @@ var handlers = map[string]handler{
 	opDelete:             {(*connector).remove, (*connector).findRemoved},
 	opQualify:            {(*connector).qualify, (*connector).findQualified},
 	opSetQualif:          {(*connector).qualify, (*connector).findQualified},
-}
-
-// readsByPost are the paths of the operations that ask by POST.
-var readsByPost = func() map[string]bool {
-	paths := map[string]bool{}
-	for _, e := range endpoints {
-		if e.Method == "POST" && e.Effect == lodestone.EffectRead {
-			paths[e.Path] = true
-		}
-	}
-	return paths
-}()
-
-// basePath is the path of the base URL.
-func (c *connector) basePath() string {
-	u, err := url.Parse(c.t.BaseURL())
-	if err != nil {
-		return ""
-	}
-	return u.Path
 }
 
 // offered are the operations that rules may call: those generated from the specification, without what

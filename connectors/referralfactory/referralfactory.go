@@ -56,6 +56,10 @@
 // were held up on their way arrive closer together than they were sent. The price is small: 540 requests
 // a minute in the long run.
 //
+// What was used up stands in the data directory before a request goes out, so that a restart or a kill
+// begins no new minute. Two data directories with one token cannot know of each other: give each its own
+// token, or halve the rate of both.
+//
 // Answers may take 25 s. An account's timeout is 10 s unless its settings say otherwise, so that such
 // a create is looked up after it was given up; `timeout: 30s` spares the detour.
 //
@@ -72,7 +76,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -150,7 +153,7 @@ func open(s connectors.Settings, t *connectors.Transport) (connectors.Connector,
 	}
 	return &connector{
 		t: t, name: s.Name, server: t.BaseURL() + "/", key: s.Secrets[APIKey], campaign: campaign, timeout: s.Timeout,
-		shared: tokenOf(s.Secrets[APIKey], t.BaseURL()),
+		shared: tokenOf(s.Secrets[APIKey], t.BaseURL(), t.State()),
 	}, nil
 }
 
@@ -171,16 +174,14 @@ func (*connector) Capabilities() connectors.Capabilities {
 // Given implements [connectors.Cataloguer].
 func (c *connector) Given() map[string]any { return map[string]any{CampaignID: c.campaign} }
 
-// Sign implements [connectors.Cataloguer]. It waits until the token's limit has room for all tries of
-// the call, because nothing else of a call from the catalogue passes this package; a context that ends
-// first ends the call too.
-func (c *connector) Sign(req *http.Request) {
-	c.authorize(req)
-	tries := 1
-	if req.Method == http.MethodGet || req.Method == http.MethodPost && readsByPost[strings.TrimPrefix(req.URL.Path, c.basePath())] {
-		tries = 3
-	}
-	c.shared.meter.charge(req.Context(), tries, 3*c.timeout)
+// Sign implements [connectors.Cataloguer].
+func (c *connector) Sign(req *http.Request) { c.authorize(req) }
+
+// Metered implements [connectors.Metered]. Calls from the catalogue, a long walk over pages above all, wait
+// while half of the token's minute is used up: the rest is for acts and checks.
+func (c *connector) Metered(ctx context.Context) (context.Context, func()) {
+	c.shared.meter.room(ctx, catalogueShare)
+	return c.shared.meter.metered(ctx, c.timeout)
 }
 
 func (c *connector) authorize(req *http.Request) {
