@@ -143,7 +143,8 @@ func (c *cli) rulesDir(a []string) (string, rules.Options, error) {
 // broker is where the broker is to be found or made.
 func (s settings) broker() broker.Options {
 	return broker.Options{
-		URL: s.NATS.URL, Listen: s.NATS.Listen, Credentials: s.NATS.Credentials, Monitor: s.NATS.Monitor,
+		URL: s.NATS.URL, Listen: s.NATS.Listen, Websocket: s.NATS.Websocket, Origins: s.HTTP.Origins,
+		FormKeys: filepath.Join(s.Data, broker.FormKeysName), Credentials: s.NATS.Credentials, Monitor: s.NATS.Monitor,
 		SystemCredentials: s.NATS.SystemCredentials, AcceptUnsynced: s.NATS.AcceptUnsynced,
 		MaxStore: s.NATS.MaxStore, MaxBytes: s.NATS.MaxBytes, Replicas: s.NATS.Replicas,
 	}

@@ -126,6 +126,7 @@ func (c *cli) root() *cobra.Command {
 		c.forgetCmd,
 		c.exportCmd,
 		c.claimCmd,
+		c.keysCmd,
 		c.operationsCmd,
 		c.callCmd,
 		c.hooksCmd,

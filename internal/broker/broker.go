@@ -47,10 +47,13 @@ type Options struct {
 	// inside: one line user:password that clients of the listener must give; without it the listener
 	// must be on loopback.
 	Credentials string
-	Dir         string // server inside: JetStream's directory; made with mode 0700
-	MaxStore    int64  // server inside: bytes of all streams together; 0: three quarters of the free disk
-	MaxBytes    int64  // bytes of each stream that EnsureStreams makes; 0: up to the server's limit
-	Replicas    int    // of each stream that EnsureStreams makes; 0: 1
+	Websocket   string   // server inside: host:port for browsers; "none" or empty: nowhere. Needs Credentials
+	Origins     []string // server inside: pages whose scripts may use Websocket; empty or "*": any
+	FormKeys    string   // server inside: path of the file of [FormKeys]; without the file there are none
+	Dir         string   // server inside: JetStream's directory; made with mode 0700
+	MaxStore    int64    // server inside: bytes of all streams together; 0: three quarters of the free disk
+	MaxBytes    int64    // bytes of each stream that EnsureStreams makes; 0: up to the server's limit
+	Replicas    int      // of each stream that EnsureStreams makes; 0: 1
 
 	Monitor           []string // server outside: monitoring addresses, as in http://127.0.0.1:8222, one for each server
 	SystemCredentials string   // server outside: path of a credentials file of a user of the system account

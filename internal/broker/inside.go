@@ -2,11 +2,13 @@ package broker
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,21 +35,25 @@ func (b *Broker) openInside() error {
 		NoSigs:            true, // the process has its own way to stop
 		DontListen:        true,
 	}
-	var more []nats.Option
+	door := &doorkeeper{inside: rand.Text(), keys: FormKeys{b.opts.FormKeys}}
 	if b.opts.Credentials != "" {
-		user, password, err := readUser(b.opts.Credentials)
-		if err != nil {
+		var err error
+		if door.user, door.password, err = readUser(b.opts.Credentials); err != nil {
 			return err
 		}
-		o.Username, o.Password = user, password
-		more = append(more, nats.UserInfo(user, password))
 	}
+	o.CustomClientAuthentication = door
 	if b.opts.Listen != "" && b.opts.Listen != "none" {
-		host, port, err := listenAt(b.opts.Listen, o.Username != "")
+		host, port, err := listenAt(b.opts.Listen, door.user != "")
 		if err != nil {
 			return err
 		}
 		o.DontListen, o.Host, o.Port = false, host, port
+	}
+	if b.opts.Websocket != "" && b.opts.Websocket != "none" {
+		if err := openWebsocket(&o, b.opts, door.user != ""); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(b.opts.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the JetStream directory: %w", err)
@@ -76,10 +82,27 @@ func (b *Broker) openInside() error {
 	if addr := s.Addr(); addr != nil {
 		b.url = "nats://" + addr.String()
 	}
-	if b.nc, err = b.connect("", append(more, nats.InProcessServer(s))...); err != nil {
+	if b.nc, err = b.connect("", nats.UserInfo(insideUser, door.inside), nats.InProcessServer(s)); err != nil {
 		return fmt.Errorf("connect to the NATS server in this process: %w", err)
 	}
 	b.setStatus(func(s *Status) { s.Connected, s.Synced = true, true })
+	return nil
+}
+
+// openWebsocket adds the listener for browsers. Whoever has no key must not come in there, so clients
+// must name a user. It speaks plain text; a proxy before it does TLS.
+func openWebsocket(o *server.Options, b Options, guarded bool) error {
+	if !guarded {
+		return fmt.Errorf("%w at %s: browsers could do anything there without a password; put user:password into a file and name it in nats.credentials", ErrListen, b.Websocket)
+	}
+	host, port, err := listenAt(b.Websocket, true)
+	if err != nil {
+		return err
+	}
+	o.Websocket = server.WebsocketOpts{Host: host, Port: port, NoTLS: true, HandshakeTimeout: 5 * time.Second}
+	if !slices.Contains(b.Origins, "*") {
+		o.Websocket.AllowedOrigins = b.Origins
+	}
 	return nil
 }
 

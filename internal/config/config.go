@@ -55,6 +55,7 @@ type Config struct {
 type NATS struct {
 	URL               string   // empty: the server in this process
 	Listen            string   // of the server in this process; "none": in-process only
+	Websocket         string   // of the server in this process, for browsers; "none": nowhere
 	Credentials       string   // path of a file; empty: none
 	Monitor           []string // monitoring addresses of the server outside
 	SystemCredentials string   // path of a credentials file; empty: none
@@ -131,6 +132,7 @@ func (c *Config) defaults(l *loader) {
 	c.Data = filepath.Join(l.base, "data")
 	c.Rules = filepath.Join(l.base, "rules")
 	c.NATS.Listen = "127.0.0.1:4222"
+	c.NATS.Websocket = "none"
 	c.NATS.Replicas = 1
 	c.HTTP.Listen = "127.0.0.1:8080"
 	c.HTTP.Origins = []string{"*"}

@@ -58,7 +58,7 @@ func write(t testing.TB, path, text string) {
 func defaults() Config {
 	return Config{
 		Data: "data", Rules: "rules",
-		NATS: NATS{Listen: "127.0.0.1:4222", Replicas: 1},
+		NATS: NATS{Listen: "127.0.0.1:4222", Websocket: "none", Replicas: 1},
 		HTTP: HTTP{Listen: "127.0.0.1:8080", Origins: []string{"*"}},
 		Log:  Log{Format: "text"}, Retention: kept,
 	}
@@ -128,7 +128,7 @@ connectors:
 	}
 	want := Config{
 		File: FileName, Data: "/srv/data", Rules: "my rules",
-		NATS: NATS{URL: "nats://a:4222, nats://b:4222", Listen: "none", Credentials: "nats.creds", Monitor: []string{"http://a:8222", "http://b:8222"},
+		NATS: NATS{URL: "nats://a:4222, nats://b:4222", Listen: "none", Websocket: "none", Credentials: "nats.creds", Monitor: []string{"http://a:8222", "http://b:8222"},
 			SystemCredentials: "/etc/sys.creds", AcceptUnsynced: true, MaxStore: 3 << 29, MaxBytes: 1 << 20, Replicas: 3},
 		HTTP: HTTP{Listen: "[::1]:9000", Origins: []string{"https://example.com", "http://localhost:3000"}},
 		Log:  Log{Level: slog.LevelWarn, Format: "json"}, Retention: kept,
@@ -154,7 +154,7 @@ connectors:
 // TestEveryVariable: each key that the file knows has a variable that means the same.
 func TestEveryVariable(t *testing.T) {
 	values := map[string]string{
-		"data": "d", "rules": "r", "nats.url": "nats://u:p@h:1", "nats.listen": "127.0.0.1:1", "nats.credentials": "c", "nats.monitor": "http://a:1,http://b:1",
+		"data": "d", "rules": "r", "nats.url": "nats://u:p@h:1", "nats.listen": "127.0.0.1:1", "nats.websocket": "127.0.0.1:3", "nats.credentials": "c", "nats.monitor": "http://a:1,http://b:1",
 		"nats.system_credentials": "s", "nats.accept_unsynced": "true", "nats.max_store": "1GB", "nats.max_bytes": "2MB", "nats.replicas": "2",
 		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.form_secrets": "f", "log.level": "error", "log.format": "json",
 		"base_url": "https://x", "rate": "3600/h", "concurrency": "2", "timeout": "500ms", "attempts": "4", "settle": "1d", "suppression": "provider",
@@ -181,7 +181,7 @@ func TestEveryVariable(t *testing.T) {
 	c.Connectors[0].required = nil
 	want := Config{
 		Data: "d", Rules: "r",
-		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
+		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Websocket: "127.0.0.1:3", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
 			AcceptUnsynced: true, MaxStore: 1e9, MaxBytes: 2e6, Replicas: 2},
 		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", FormSecrets: "f"},
 		Log:  Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},

@@ -36,6 +36,8 @@ func (c *Config) settings() []setting {
 			doc: "Address of a NATS server outside; empty: a server in this process."},
 		{path: "nats.listen", set: text(&c.NATS.Listen, addressOrNone),
 			doc: "Where the server in this process takes clients; none: only this process. Default 127.0.0.1:4222"},
+		{path: "nats.websocket", set: text(&c.NATS.Websocket, addressOrNone),
+			doc: "Where the server in this process takes browsers that have the key of a form (lodestone keys form); needs nats.credentials. Default none"},
 		{path: "nats.credentials", form: formFile, set: directory(&c.NATS.Credentials),
 			doc: "For url: a NATS credentials file. For the server in this process: a file with user:password for its clients."},
 		{path: "nats.monitor", form: formList, set: list(&c.NATS.Monitor, webAddress),

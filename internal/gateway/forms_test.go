@@ -240,22 +240,7 @@ func TestFormKinds(t *testing.T) {
 
 func (s *formSite) counted(form, result string) int {
 	s.t.Helper()
-	families, err := s.registry.Gather()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			l := map[string]string{}
-			for _, p := range m.GetLabel() {
-				l[p.GetName()] = p.GetValue()
-			}
-			if f.GetName() == "lodestone_form_requests_total" && l["form"] == form && l["result"] == result {
-				return int(m.GetCounter().GetValue())
-			}
-		}
-	}
-	return 0
+	return s.counter("lodestone_form_requests_total", "form", form, result)
 }
 
 const urlForm = "application/x-www-form-urlencoded"

@@ -174,8 +174,14 @@ func (s *site) send(method, path string, body io.Reader, header ...string) answe
 	return answer{resp.StatusCode, resp.Header, string(b)}
 }
 
-// count is how often a result was counted.
+// count is how often a result of webhooks was counted.
 func (s *site) count(connector, result string) int {
+	s.t.Helper()
+	return s.counter("lodestone_hooks_total", "connector", connector, result)
+}
+
+// counter is the value of a counter with a label and a result; 0 when there is none.
+func (s *site) counter(metric, label, value, result string) int {
 	s.t.Helper()
 	families, err := s.registry.Gather()
 	if err != nil {
@@ -187,7 +193,7 @@ func (s *site) count(connector, result string) int {
 			for _, p := range m.GetLabel() {
 				l[p.GetName()] = p.GetValue()
 			}
-			if f.GetName() == "lodestone_hooks_total" && l["connector"] == connector && l["result"] == result {
+			if f.GetName() == metric && l[label] == value && l["result"] == result {
 				return int(m.GetCounter().GetValue())
 			}
 		}

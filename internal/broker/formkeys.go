@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// FormKeysName is the file of form keys in a data directory.
+const FormKeysName = "form-keys.json"
+
+const (
+	formUser = "form-"   // before the form in a user's name
+	inbox    = "_INBOX_" // before the form in the subjects that answers come on
+)
+
+var (
+	// ErrKeyThere says that a form has a key already.
+	ErrKeyThere = errors.New("the form has a key already")
+	// ErrNoKey says that a form has none.
+	ErrNoKey = errors.New("the form has no key")
+)
+
+// FormKeys is the file of keys with which clients of the server inside may publish the submissions of
+// one form and do nothing else. It holds hashes, mode 0600, and is replaced as a whole; the server reads
+// it at each connection, so that a new key works at once. A connection that stands outlives its key.
+type FormKeys struct {
+	Path string
+}
+
+// FormKey is one key as it is kept.
+type FormKey struct {
+	Form string    `json:"form"`
+	Hash string    `json:"hash"` // SHA-256 of the password, which is 128 random bits
+	Made time.Time `json:"made"`
+}
+
+// User is the name that a client of a form gives.
+func (k FormKey) User() string { return formUser + k.Form }
+
+// InboxPrefix is where a client of a form hears answers: its library must be told.
+func (k FormKey) InboxPrefix() string { return inbox + k.Form }
+
+// Make makes the key of a form and returns the password, which is kept nowhere. The error wraps
+// [ErrKeyThere] unless an earlier key may be replaced.
+func (f FormKeys) Make(form string, replace bool) (key FormKey, password string, err error) {
+	keys, err := f.List()
+	if err != nil {
+		return FormKey{}, "", err
+	}
+	i := slices.IndexFunc(keys, func(k FormKey) bool { return k.Form == form })
+	if i >= 0 && !replace {
+		return FormKey{}, "", ErrKeyThere
+	}
+	password = rand.Text()
+	key = FormKey{form, hashOf(password), time.Now().UTC().Truncate(time.Second)}
+	if i >= 0 {
+		keys[i] = key
+	} else {
+		keys = append(keys, key)
+	}
+	return key, password, f.write(keys)
+}
+
+// Remove takes the key of a form away. The error wraps [ErrNoKey].
+func (f FormKeys) Remove(form string) error {
+	keys, err := f.List()
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(keys), func(k FormKey) bool { return k.Form == form })
+	if len(left) == len(keys) {
+		return ErrNoKey
+	}
+	return f.write(left)
+}
+
+// List returns the keys there are, by form.
+func (f FormKeys) List() ([]FormKey, error) {
+	data, err := os.ReadFile(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the keys of forms: %w", err)
+	}
+	var keys []FormKey
+	if err := json.Unmarshal(data, &keys); err != nil {
+		return nil, fmt.Errorf("read the keys of forms: %s: %w; without the file there are none", f.Path, err)
+	}
+	slices.SortFunc(keys, func(a, b FormKey) int { return strings.Compare(a.Form, b.Form) })
+	return keys, nil
+}
+
+func (f FormKeys) write(keys []FormKey) error {
+	data, err := json.MarshalIndent(keys, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(f.Path), "."+FormKeysName) // mode 0600
+	if err != nil {
+		return fmt.Errorf("write the keys of forms: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append(data, '\n'))
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), f.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the keys of forms: %w", err)
+	}
+	return nil
+}
+
+func hashOf(password string) string {
+	sum := sha256.Sum256([]byte(password))
+	return hex.EncodeToString(sum[:])
+}
+
+// doorkeeper says who may do what at the server inside.
+type doorkeeper struct {
+	inside         string // password of this process's own connection
+	user, password string // of clients of the listener; empty: everybody on this machine is let in
+	keys           FormKeys
+}
+
+const insideUser = "lodestone-inside"
+
+// Check implements [server.Authentication].
+func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
+	o := c.GetOpts()
+	name, given := o.Username, o.Password
+	form, isForm := strings.CutPrefix(name, formUser)
+	switch {
+	case name == insideUser:
+		return equal(given, d.inside)
+	case isForm:
+		keys, err := d.keys.List()
+		i := slices.IndexFunc(keys, func(k FormKey) bool { return k.Form == form })
+		if err != nil || i < 0 || !equal(hashOf(given), keys[i].Hash) {
+			return false
+		}
+		c.RegisterUser(&server.User{Username: name, Permissions: formPermissions(form)})
+		return true
+	case d.user == "":
+		return true // the listener is on loopback
+	}
+	return equal(name, d.user) && equal(given, d.password)
+}
+
+// formPermissions are to publish on one subject and to hear the answer.
+func formPermissions(form string) *server.Permissions {
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: []string{"lodestone.forms." + form}},
+		Subscribe: &server.SubjectPermission{Allow: []string{inbox + form + ".>"}},
+	}
+}
+
+func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
