@@ -230,6 +230,28 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// counted says what became of the first n leads, by the provider's word and the store's.
+func counted(box *sandbox.Server, states map[string]lodestone.TouchpointState, n int) (sent, held, lost, doubled int) {
+	count := map[string]int{}
+	for _, e := range box.Effects().ByEmail {
+		count[e.Email] += e.Count
+	}
+	for i := range n {
+		email := leadAddress(i)
+		switch effects, state := count[email], states[email]; {
+		case effects > 1:
+			doubled++
+		case state == lodestone.TouchpointHeld:
+			held++
+		case effects == 0 || state != lodestone.TouchpointSent:
+			lost++
+		default:
+			sent++
+		}
+	}
+	return sent, held, lost, doubled
+}
+
 // killable is a worker process.
 type killable struct {
 	t                           *testing.T

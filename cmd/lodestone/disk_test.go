@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors/sandbox"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
@@ -85,28 +84,6 @@ func (d *disk) again(flags uintptr) {
 	if err := unix.Mount(d.device, d.dir, "ext4", flags, ""); err != nil {
 		d.t.Fatal(err)
 	}
-}
-
-// counted says what became of the first n leads, by the provider's word and the store's.
-func counted(box *sandbox.Server, states map[string]lodestone.TouchpointState, n int) (sent, held, lost, doubled int) {
-	count := map[string]int{}
-	for _, e := range box.Effects().ByEmail {
-		count[e.Email] += e.Count
-	}
-	for i := range n {
-		email := leadAddress(i)
-		switch effects, state := count[email], states[email]; {
-		case effects > 1:
-			doubled++
-		case state == lodestone.TouchpointHeld:
-			held++
-		case effects == 0 || state != lodestone.TouchpointSent:
-			lost++
-		default:
-			sent++
-		}
-	}
-	return sent, held, lost, doubled
 }
 
 // workerOn is a worker whose data directory lies on a disk.

@@ -37,11 +37,11 @@ var matrixPhases = []struct {
 
 // matrixCell is what came of one crash.
 type matrixCell struct {
-	phase, point                string
-	died                        bool
-	sent, held, lost, doubled   int
-	faults                      []string
-	submissions, effects, calls int
+	phase, point              string
+	died                      bool
+	sent, held, lost, doubled int
+	faults                    []string
+	submissions               int
 }
 
 // TestFaultMatrix crashes the real worker at every point in every phase in which it is come to, starts
@@ -203,23 +203,7 @@ func crashAt(t *testing.T, phase, point string) (c matrixCell) {
 	}
 	states := w.settled(ctx, n)
 	w.kill()
-	count := map[string]int{}
-	for _, e := range box.Effects().ByEmail {
-		count[e.Email] += e.Count
-	}
-	for i := range n {
-		email := leadAddress(i)
-		switch effects, state := count[email], states[email]; {
-		case effects > 1:
-			c.doubled++
-		case state == lodestone.TouchpointHeld:
-			c.held++
-		case effects == 0 || state != lodestone.TouchpointSent:
-			c.lost++
-		default:
-			c.sent++
-		}
-	}
+	c.sent, c.held, c.lost, c.doubled = counted(box, states, n)
 	store, err := boltstore.Open(w.data, boltstore.Options{Wait: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)

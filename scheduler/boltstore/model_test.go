@@ -117,11 +117,11 @@ func (m *model) pending(t *testing.T) (all []string) {
 
 // TestModel drives the store and the model through one random history of submissions, repeats, signals,
 // steps of touchpoints with every outcome, opt-outs by hand, clock jumps, refused batches, restarts,
-// compactions, pruning and restores, and compares the two after every step: the lead concerned, the
+// compactions and pruning, and compares the two after every step: the lead concerned, the
 // counts and guarantee 5's balance; now and then everything. MODEL_SEED repeats a history, MODEL_STEPS
-// says how long it is. The file is not synced, which has tests of its own.
+// says how long it is (CI: 100,000). The file is not synced, which has tests of its own.
 func TestModel(t *testing.T) {
-	steps, seed := 20_000, uint64(time.Now().UnixNano())
+	steps, seed := 5_000, uint64(time.Now().UnixNano())
 	for name, to := range map[string]func(uint64){"MODEL_SEED": func(n uint64) { seed = n }, "MODEL_STEPS": func(n uint64) { steps = int(n) }} {
 		if v := os.Getenv(name); v != "" {
 			n, err := strconv.ParseUint(v, 10, 64)
