@@ -20,6 +20,9 @@ const pruneBatch = 500
 // and so does everything behind it. A lead's chain then ends where the journal begins; the roll-up
 // keeps its counts.
 func (s *Store) PruneJournal(ctx context.Context, before time.Time) (pruned int, err error) {
+	if err := s.pruneEvidence(before); err != nil {
+		return 0, err
+	}
 	for ctx.Err() == nil {
 		n := 0
 		err := s.update(func(tx *bolt.Tx) error {
@@ -59,6 +62,25 @@ func (s *Store) PruneJournal(ctx context.Context, before time.Time) (pruned int,
 		}
 	}
 	return pruned, ctx.Err()
+}
+
+// pruneEvidence forgets what is known from before a restore that is long over. A touchpoint that waits
+// since then is in doubt again, and is asked about once more.
+func (s *Store) pruneEvidence(before time.Time) error {
+	r := s.restored.Load()
+	if r == nil || !r.Gathered || !r.Claimed.Before(before) {
+		return nil
+	}
+	return s.update(func(tx *bolt.Tx) error {
+		if ev := tx.Bucket(bEvidence); ev == nil || ev.Stats().KeyN == 0 {
+			return nil
+		}
+		if err := tx.DeleteBucket(bEvidence); err != nil {
+			return err
+		}
+		_, err := tx.CreateBucket(bEvidence)
+		return err
+	})
 }
 
 // leastCursor is how far every reader of the journal has come; everything when there is none.

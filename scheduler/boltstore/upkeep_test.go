@@ -506,6 +506,30 @@ func TestOverdue(t *testing.T) {
 	}
 }
 
+// What is known from before a restore holds addresses, so it goes when the journal of that time goes.
+func TestEvidenceIsPruned(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	if _, err := Restore(ctx, dir, backup(t, filled(t, t.TempDir(), 1)), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	known := Outcome{ID: "x.one", Email: "lead00000@example.com", State: lodestone.TouchpointSkipped, At: start}
+	if err := errors.Join(s.Claim(ctx), s.Gather(ctx, []Outcome{known}, true)); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		before time.Time
+		want   int
+	}{{time.Now().Add(-time.Hour), 1}, {time.Now().Add(time.Hour), 0}} {
+		if _, err := s.PruneJournal(ctx, step.before); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Dump(ctx, "evidence", "", 10); err != nil || len(got) != step.want {
+			t.Errorf("before %v: %v, %v; want %d", step.before, got, err, step.want)
+		}
+	}
+}
+
 // A copy whose original went on working doubts what was due, as a restored backup does.
 func TestClaimOfACopyWhoseOriginalWentOn(t *testing.T) {
 	ctx, from, to := t.Context(), t.TempDir(), t.TempDir()
