@@ -88,7 +88,11 @@ func (r *Report) Directory(dir string) {
 		_ = f.Close()
 		_ = os.Remove(f.Name())
 	}
-	r.Done(check, "%s", dir)
+	detail := dir
+	if aside, _ := filepath.Glob(filepath.Join(dir, "replaced-*.db")); len(aside) > 0 {
+		detail += fmt.Sprintf("; %d stores that were replaced by a restore are kept there, with all that they know of people: delete them when they are not needed any more", len(aside))
+	}
+	r.Done(check, "%s", detail)
 	r.room(dir)
 }
 
