@@ -92,6 +92,7 @@ type TouchpointEntry struct {
 	ID        string          `json:"id" msg:"i"`
 	Sequence  string          `json:"sequence" msg:"q"`
 	Step      string          `json:"step" msg:"s"`
+	Variant   string          `json:"variant,omitempty" msg:"vr,omitempty"`  // of the sequence, of the step, or both with / between
 	Operation string          `json:"operation,omitempty" msg:"o,omitempty"` // connector.operation
 	State     TouchpointState `json:"state" msg:"st"`
 	Reason    Reason          `json:"reason,omitempty" msg:"r,omitempty"`
@@ -124,6 +125,7 @@ type EnrollmentEntry struct {
 	ID       string          `json:"id" msg:"i"`
 	Sequence string          `json:"sequence" msg:"s"`
 	Version  string          `json:"version" msg:"v"`
+	Variant  string          `json:"variant,omitempty" msg:"vr,omitempty"` // of the sequence
 	State    EnrollmentState `json:"state" msg:"st"`
 	Reason   Reason          `json:"reason,omitempty" msg:"r,omitempty"`
 }

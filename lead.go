@@ -23,7 +23,8 @@ type Lead struct {
 	Past        []PastEnrollment     `msg:"pe,omitempty"`
 	Enrolled    int                  `msg:"ec,omitempty"` // enrollments ever begun; part of an enrollment's id
 	Recent      []RecentID           `msg:"r,omitempty"`
-	Journal     uint64               `msg:"j,omitempty"` // the newest entry of this lead in the journal
+	Contacts    []time.Time          `msg:"ct,omitempty"` // when what was sent to it, or may have been, was intended, oldest first; for caps
+	Journal     uint64               `msg:"j,omitempty"`  // the newest entry of this lead in the journal
 }
 
 // Active returns the lead's active enrollment, nil when it has none.
@@ -125,7 +126,8 @@ type Enrollment struct {
 	Fields     map[string]any  `msg:"d,omitempty"` // of that submission
 	Context    Context         `msg:"c,omitempty"` // of that submission
 	Priority   int             `msg:"p,omitempty"`
-	Touchpoint *Touchpoint     `msg:"t,omitempty"` // the pending one; nil once the enrollment is over
+	Variant    string          `msg:"vr,omitempty"` // of the sequence; empty where it has none
+	Touchpoint *Touchpoint     `msg:"t,omitempty"`  // the pending one; nil once the enrollment is over
 }
 
 // PastEnrollment remembers how a lead last left a sequence, for `reenter`.
@@ -170,8 +172,9 @@ func (s TouchpointState) Pending() bool {
 type Touchpoint struct {
 	ID         string          `msg:"i"` // <enrollment>.<step>
 	Step       string          `msg:"s"`
-	Connector  string          `msg:"c"` // the account under `connectors` that it goes through
-	Operation  string          `msg:"o"` // a verb (invite, refer) or an operation of the catalogue
+	Connector  string          `msg:"c"`            // the account under `connectors` that it goes through
+	Variant    string          `msg:"vr,omitempty"` // of the step; empty where it has none
+	Operation  string          `msg:"o"`            // a verb (invite, refer) or an operation of the catalogue
 	State      TouchpointState `msg:"st"`
 	Reason     Reason          `msg:"r,omitempty"`
 	PlannedAt  time.Time       `msg:"p"`           // its first allowed moment

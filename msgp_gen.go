@@ -1399,8 +1399,8 @@ func (z Email) Msgsize() (s int) {
 func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(14)
-	var zb0001Mask uint16 /* 14 bits */
+	zb0001Len := uint32(15)
+	var zb0001Mask uint16 /* 15 bits */
 	_ = zb0001Mask
 	if z.EndedAt == (time.Time{}) {
 		zb0001Len--
@@ -1414,9 +1414,13 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.Touchpoint == nil {
+	if z.Variant == "" {
 		zb0001Len--
 		zb0001Mask |= 0x2000
+	}
+	if z.Touchpoint == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1481,6 +1485,11 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendInt(o, z.Priority)
 		}
 		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+			// string "vr"
+			o = append(o, 0xa2, 0x76, 0x72)
+			o = msgp.AppendString(o, z.Variant)
+		}
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "t"
 			o = append(o, 0xa1, 0x74)
 			if z.Touchpoint == nil {
@@ -1619,6 +1628,12 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Priority")
 				return
 			}
+		case "vr":
+			z.Variant, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Variant")
+				return
+			}
 		case "t":
 			if msgp.IsNil(bts) {
 				bts, err = msgp.ReadNilBytes(bts)
@@ -1657,7 +1672,7 @@ func (z *Enrollment) Msgsize() (s int) {
 			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
 		}
 	}
-	s += 2 + z.Context.Msgsize() + 2 + msgp.IntSize + 2
+	s += 2 + z.Context.Msgsize() + 2 + msgp.IntSize + 3 + msgp.StringPrefixSize + len(z.Variant) + 2
 	if z.Touchpoint == nil {
 		s += msgp.NilSize
 	} else {
@@ -1670,12 +1685,16 @@ func (z *Enrollment) Msgsize() (s int) {
 func (z *EnrollmentEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(5)
-	var zb0001Mask uint8 /* 5 bits */
+	zb0001Len := uint32(6)
+	var zb0001Mask uint8 /* 6 bits */
 	_ = zb0001Mask
+	if z.Variant == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
 	if z.Reason == "" {
 		zb0001Len--
-		zb0001Mask |= 0x10
+		zb0001Mask |= 0x20
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1691,10 +1710,15 @@ func (z *EnrollmentEntry) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "v"
 		o = append(o, 0xa1, 0x76)
 		o = msgp.AppendString(o, z.Version)
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "vr"
+			o = append(o, 0xa2, 0x76, 0x72)
+			o = msgp.AppendString(o, z.Variant)
+		}
 		// string "st"
 		o = append(o, 0xa2, 0x73, 0x74)
 		o = msgp.AppendString(o, string(z.State))
-		if (zb0001Mask & 0x10) == 0 { // if not omitted
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendString(o, string(z.Reason))
@@ -1739,6 +1763,12 @@ func (z *EnrollmentEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Version")
 				return
 			}
+		case "vr":
+			z.Variant, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Variant")
+				return
+			}
 		case "st":
 			{
 				var zb0002 string
@@ -1773,7 +1803,7 @@ func (z *EnrollmentEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *EnrollmentEntry) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason))
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(z.Variant) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason))
 	return
 }
 
@@ -2464,8 +2494,8 @@ func (z Holding) Msgsize() (s int) {
 func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(16)
-	var zb0001Mask uint16 /* 16 bits */
+	zb0001Len := uint32(17)
+	var zb0001Mask uint32 /* 17 bits */
 	_ = zb0001Mask
 	if z.Profile == nil {
 		zb0001Len--
@@ -2507,9 +2537,13 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Journal == 0 {
+	if z.Contacts == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
+	}
+	if z.Journal == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -2632,6 +2666,14 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "ct"
+			o = append(o, 0xa2, 0x63, 0x74)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Contacts)))
+			for za0009 := range z.Contacts {
+				o = msgp.AppendTimeExt(o, z.Contacts[za0009])
+			}
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "j"
 			o = append(o, 0xa1, 0x6a)
 			o = msgp.AppendUint64(o, z.Journal)
@@ -2888,6 +2930,25 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "ct":
+			var zb0011 uint32
+			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Contacts")
+				return
+			}
+			if cap(z.Contacts) >= int(zb0011) {
+				z.Contacts = (z.Contacts)[:zb0011]
+			} else {
+				z.Contacts = make([]time.Time, zb0011)
+			}
+			for za0009 := range z.Contacts {
+				z.Contacts[za0009], bts, err = msgp.ReadTimeUTCBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Contacts", za0009)
+					return
+				}
+			}
 		case "j":
 			z.Journal, bts, err = msgp.ReadUint64Bytes(bts)
 			if err != nil {
@@ -2940,7 +3001,7 @@ func (z *Lead) Msgsize() (s int) {
 	for za0007 := range z.Past {
 		s += z.Past[za0007].Msgsize()
 	}
-	s += 3 + msgp.IntSize + 2 + msgp.ArrayHeaderSize + (len(z.Recent) * (5 + msgp.Uint64Size + msgp.Int32Size)) + 2 + msgp.Uint64Size
+	s += 3 + msgp.IntSize + 2 + msgp.ArrayHeaderSize + (len(z.Recent) * (5 + msgp.Uint64Size + msgp.Int32Size)) + 3 + msgp.ArrayHeaderSize + (len(z.Contacts) * (msgp.TimeSize)) + 2 + msgp.Uint64Size
 	return
 }
 
@@ -3828,36 +3889,40 @@ func (z SuppressionEntry) Msgsize() (s int) {
 func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(14)
-	var zb0001Mask uint16 /* 14 bits */
+	zb0001Len := uint32(15)
+	var zb0001Mask uint16 /* 15 bits */
 	_ = zb0001Mask
+	if z.Variant == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
 	if z.Reason == "" {
 		zb0001Len--
-		zb0001Mask |= 0x20
+		zb0001Mask |= 0x40
 	}
 	if z.Attempts == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x100
+		zb0001Mask |= 0x200
 	}
 	if z.Delays == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x200
+		zb0001Mask |= 0x400
 	}
 	if z.Intended == (time.Time{}) {
 		zb0001Len--
-		zb0001Mask |= 0x400
+		zb0001Mask |= 0x800
 	}
 	if z.GivenUp == (time.Time{}) {
 		zb0001Len--
-		zb0001Mask |= 0x800
+		zb0001Mask |= 0x1000
 	}
 	if z.Lookups == 0 {
 		zb0001Len--
-		zb0001Mask |= 0x1000
+		zb0001Mask |= 0x2000
 	}
 	if z.Parameters == nil {
 		zb0001Len--
-		zb0001Mask |= 0x2000
+		zb0001Mask |= 0x4000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -3873,13 +3938,18 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "c"
 		o = append(o, 0xa1, 0x63)
 		o = msgp.AppendString(o, z.Connector)
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "vr"
+			o = append(o, 0xa2, 0x76, 0x72)
+			o = msgp.AppendString(o, z.Variant)
+		}
 		// string "o"
 		o = append(o, 0xa1, 0x6f)
 		o = msgp.AppendString(o, z.Operation)
 		// string "st"
 		o = append(o, 0xa2, 0x73, 0x74)
 		o = msgp.AppendString(o, string(z.State))
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendString(o, string(z.Reason))
@@ -3890,32 +3960,32 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "d"
 		o = append(o, 0xa1, 0x64)
 		o = msgp.AppendTimeExt(o, z.DueAt)
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendInt(o, z.Attempts)
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "y"
 			o = append(o, 0xa1, 0x79)
 			o = msgp.AppendInt(o, z.Delays)
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "t"
 			o = append(o, 0xa1, 0x74)
 			o = msgp.AppendTimeExt(o, z.Intended)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendTimeExt(o, z.GivenUp)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendInt(o, z.Lookups)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "w"
 			o = append(o, 0xa1, 0x77)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Parameters)))
@@ -3966,6 +4036,12 @@ func (z *Touchpoint) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.Connector, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Connector")
+				return
+			}
+		case "vr":
+			z.Variant, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Variant")
 				return
 			}
 		case "o":
@@ -4078,7 +4154,7 @@ func (z *Touchpoint) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Touchpoint) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.StringPrefixSize + len(z.Connector) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.IntSize + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.StringPrefixSize + len(z.Connector) + 3 + msgp.StringPrefixSize + len(z.Variant) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.IntSize + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
 	if z.Parameters != nil {
 		for za0001, za0002 := range z.Parameters {
 			_ = za0002
@@ -4092,48 +4168,52 @@ func (z *Touchpoint) Msgsize() (s int) {
 func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(14)
-	var zb0001Mask uint16 /* 14 bits */
+	zb0001Len := uint32(15)
+	var zb0001Mask uint16 /* 15 bits */
 	_ = zb0001Mask
-	if z.Operation == "" {
+	if z.Variant == "" {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.Reason == "" {
+	if z.Operation == "" {
 		zb0001Len--
-		zb0001Mask |= 0x20
+		zb0001Mask |= 0x10
 	}
-	if z.DueAt == (time.Time{}) {
+	if z.Reason == "" {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Attempt == 0 {
+	if z.DueAt == (time.Time{}) {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Verdicts == nil {
+	if z.Attempt == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Detail == "" {
+	if z.Verdicts == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200
 	}
-	if z.Reference == "" {
+	if z.Detail == "" {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
-	if z.Status == 0 {
+	if z.Reference == "" {
 		zb0001Len--
 		zb0001Mask |= 0x800
 	}
-	if z.Took == 0 {
+	if z.Status == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x1000
 	}
-	if z.Arguments == nil {
+	if z.Took == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x2000
+	}
+	if z.Arguments == nil {
+		zb0001Len--
+		zb0001Mask |= 0x4000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -4150,6 +4230,11 @@ func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 		o = append(o, 0xa1, 0x73)
 		o = msgp.AppendString(o, z.Step)
 		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "vr"
+			o = append(o, 0xa2, 0x76, 0x72)
+			o = msgp.AppendString(o, z.Variant)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "o"
 			o = append(o, 0xa1, 0x6f)
 			o = msgp.AppendString(o, z.Operation)
@@ -4157,22 +4242,22 @@ func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "st"
 		o = append(o, 0xa2, 0x73, 0x74)
 		o = msgp.AppendString(o, string(z.State))
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendString(o, string(z.Reason))
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "d"
 			o = append(o, 0xa1, 0x64)
 			o = msgp.AppendTimeExt(o, z.DueAt)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendInt(o, z.Attempt)
 		}
-		if (zb0001Mask & 0x100) == 0 { // if not omitted
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "v"
 			o = append(o, 0xa1, 0x76)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Verdicts)))
@@ -4184,27 +4269,27 @@ func (z *TouchpointEntry) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "x"
 			o = append(o, 0xa1, 0x78)
 			o = msgp.AppendString(o, z.Detail)
 		}
-		if (zb0001Mask & 0x400) == 0 { // if not omitted
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
 			// string "f"
 			o = append(o, 0xa1, 0x66)
 			o = msgp.AppendString(o, z.Reference)
 		}
-		if (zb0001Mask & 0x800) == 0 { // if not omitted
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
 			// string "h"
 			o = append(o, 0xa1, 0x68)
 			o = msgp.AppendInt(o, z.Status)
 		}
-		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+		if (zb0001Mask & 0x2000) == 0 { // if not omitted
 			// string "w"
 			o = append(o, 0xa1, 0x77)
 			o = msgp.AppendDuration(o, z.Took)
 		}
-		if (zb0001Mask & 0x2000) == 0 { // if not omitted
+		if (zb0001Mask & 0x4000) == 0 { // if not omitted
 			// string "m"
 			o = append(o, 0xa1, 0x6d)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Arguments)))
@@ -4255,6 +4340,12 @@ func (z *TouchpointEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 			z.Step, bts, err = msgp.ReadStringBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Step")
+				return
+			}
+		case "vr":
+			z.Variant, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Variant")
 				return
 			}
 		case "o":
@@ -4380,7 +4471,7 @@ func (z *TouchpointEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *TouchpointEntry) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.ArrayHeaderSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Step) + 3 + msgp.StringPrefixSize + len(z.Variant) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.ArrayHeaderSize
 	for za0001 := range z.Verdicts {
 		s += z.Verdicts[za0001].Msgsize()
 	}

@@ -53,6 +53,7 @@ const (
 	ReasonSuppressed          Reason = "suppressed"
 	ReasonNoConsent           Reason = "no_consent"
 	ReasonCapped              Reason = "capped"
+	ReasonHoldout             Reason = "holdout" // the lead is of the share that is never contacted
 	ReasonProviderUnavailable Reason = "provider_unavailable"
 	ReasonRateLimited         Reason = "rate_limited"
 	ReasonUnsubscribed        Reason = "unsubscribed"

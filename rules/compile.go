@@ -28,6 +28,7 @@ func Compile(files []File, opts Options) (*Set, error) {
 		c.bands()
 		c.schema()
 		c.rules()
+		c.caps()
 		c.sequences()
 		c.tests()
 		c.unusedLists()
@@ -130,9 +131,8 @@ func (c *compiler) operations() {
 }
 
 var topKeys = keys{
-	known:   []string{"forms", "lists", "scoring", "sequences", "tests"},
-	later:   []string{"caps"},
-	meaning: map[string]string{"test": "tests", "form": "forms", "list": "lists", "rules": "scoring", "bands": "scoring", "score": "scoring", "sequence": "sequences"},
+	known:   []string{"forms", "lists", "scoring", "caps", "sequences", "tests"},
+	meaning: map[string]string{"cap": "caps", "limits": "caps", "test": "tests", "form": "forms", "list": "lists", "rules": "scoring", "bands": "scoring", "score": "scoring", "sequence": "sequences"},
 }
 
 // parseAll parses the rule files and sorts their sections. It reports whether there is anything to

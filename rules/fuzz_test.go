@@ -49,7 +49,7 @@ func FuzzCompile(f *testing.F) {
 			}
 		}
 		for _, q := range set.Sequences {
-			if len(q.Steps) == 0 || len(q.Version) != 12 {
+			if len(q.StepsOf("")) == 0 || len(q.Version) != 12 {
 				t.Errorf("sequence %s has %d steps and version %q", q.Name, len(q.Steps), q.Version)
 			}
 			_, _ = e.Bool(q.When)

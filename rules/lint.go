@@ -228,9 +228,9 @@ func (l *linter) sequence(q *Sequence) {
 			given = append(given, scoring.Given{Region: a.False(), Words: "the sequence ends as soon as its exit is true: " + shown(q.Exit)})
 		}
 	}
-	for i := range q.Steps {
-		l.stepTime(q, &q.Steps[i])
-		l.step(&q.Steps[i], given)
+	for s := range q.All() {
+		l.stepTime(q, s)
+		l.step(s, given)
 	}
 }
 

@@ -80,8 +80,9 @@ type Set struct {
 	Version   string // of all definitions: the first 12 digits of a SHA-256
 	Files     []File // as read, so that a store can keep a version that is in use
 	Forms     map[string]*Form
-	Bands     []Band      // highest first
-	Rules     []*Rule     // by file name, then in file order
+	Bands     []Band  // highest first
+	Rules     []*Rule // by file name, then in file order
+	Caps      []Cap
 	Sequences []*Sequence // in the order of assignment: priority, file name, order in the file
 	Tests     []*Test     // by file name, then in file order; no part of the version
 	Schema    *scoring.Schema
@@ -135,7 +136,10 @@ type Sequence struct {
 	Exit            *scoring.Program // nil: never
 	Zone            string           // [ZoneLead] or an IANA name
 	Window          *clock.Window    // of the steps that have none of their own; nil: at any hour
-	Steps           []Step           // at least one
+	Steps           []Step           // at least one, unless every variant has some
+	Variants        []Variant        // in the order of the file; none: no split
+	Holdout         float64          // the part of one that is enrolled and never contacted
+	Brake           *Brake           // nil: none
 	Pos
 
 	pace float64 // how much faster than real time it goes; 0: in real time
@@ -169,6 +173,7 @@ type Step struct {
 	Connector string
 	Operation string
 	With      []Argument // in the order of their names
+	Variants  []Variant  // in the order of the file; none: no split
 	Pos
 }
 

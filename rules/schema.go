@@ -15,6 +15,7 @@ type object = map[string]any
 // explains them and marks what cannot be right. It knows the operations of opts by name. It is less
 // strict than [Compile], which also reads the expressions; what Compile accepts, it accepts.
 func JSONSchema(opts Options) []byte {
+	step, variant := stepSchema(opts)
 	schema := object{
 		"$schema":              "https://json-schema.org/draft/2020-12/schema",
 		"title":                "Lodestone rule file",
@@ -22,27 +23,46 @@ func JSONSchema(opts Options) []byte {
 		"type":                 []string{"object", "null"},
 		"additionalProperties": false,
 		"properties": object{
-			"forms":     shownAs(described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})), object{"pricing-guide": object{"title": "Pricing guide", "fields": object{"email": object{"type": "email", "required": true}, "first_name": object{"type": "text"}}}}),
-			"lists":     shownAs(described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors. The names disposable, freemail and role replace or change the lists behind lead.disposable, lead.freemail and lead.role.", named(object{"$ref": "#/$defs/list"})), object{"competitors": []string{"rival.example", "other.example"}}, object{"disposable": object{"add": []string{"throwaway.example"}}}),
-			"scoring":   object{"$ref": "#/$defs/scoring"},
+			"forms":   shownAs(described("The forms of your site and what they ask for, by name.", named(object{"$ref": "#/$defs/form"})), object{"pricing-guide": object{"title": "Pricing guide", "fields": object{"email": object{"type": "email", "required": true}, "first_name": object{"type": "text"}}}}),
+			"lists":   shownAs(described("Lists of texts that expressions can look into, as in lead.domain in lists.competitors. The names disposable, freemail and role replace or change the lists behind lead.disposable, lead.freemail and lead.role.", named(object{"$ref": "#/$defs/list"})), object{"competitors": []string{"rival.example", "other.example"}}, object{"disposable": object{"add": []string{"throwaway.example"}}}),
+			"scoring": object{"$ref": "#/$defs/scoring"},
+			"caps": object{
+				"type": []string{"array", "null"}, "maxItems": 16, "items": object{"$ref": "#/$defs/cap"},
+				"description": "How many touchpoints a lead gets at most, across all sequences. One that is over is put off until the oldest has left the period, or skipped as stale where that is past its grace. What was sent counts, and what may have been.",
+				"examples":    []any{[]object{{"max": 3, "per": "7d"}}},
+			},
 			"tests":     testsSchema(),
 			"sequences": shownAs(described("What happens after a submission, by name. Of the sequences whose condition is true, the one with the highest priority is entered.", named(object{"$ref": "#/$defs/sequence"})), object{"hot-invite": exampleSequence()}),
 		},
 		"$defs": object{
-			"form":      formSchema(),
-			"field":     fieldSchema(),
-			"list":      listSchema(),
-			"scoring":   scoringSchema(),
-			"rule":      ruleSchema(),
-			"sequence":  sequenceSchema(),
-			"step":      stepSchema(opts),
-			"window":    windowSchema(),
-			"test":      testSchema(),
-			"expect":    expectSchema(),
-			"submit":    submitSchema(),
-			"signal":    signalSchema(),
-			"moment":    text("A time in RFC 3339, or how long after the first submission of the test.", "2026-03-06T10:00:00Z", "10m", "3d"),
-			"condition": expression("A condition: an expression that is true or false.", `band == "hot"`, "not lead.freemail", "fields.company_size >= 200"),
+			"form":     formSchema(),
+			"field":    fieldSchema(),
+			"list":     listSchema(),
+			"scoring":  scoringSchema(),
+			"rule":     ruleSchema(),
+			"sequence": sequenceSchema(),
+			"step":     step,
+			"window":   windowSchema(),
+			"cap": closed(object{
+				"max": object{"type": "integer", "minimum": 1, "maximum": 1000, "description": "How many touchpoints.", "examples": []int{3}},
+				"per": described("In which time, up to 366d; a moving one.", object{"$ref": "#/$defs/duration"}),
+			}, "max", "per"),
+			"brake": described("How many leads may enter in a moving period. Those above it are held until a person releases them or takes them back.", shownAs(closed(object{
+				"enrollments": object{"type": "integer", "minimum": 1, "maximum": maxCount, "description": "How many leads.", "examples": []int{200}},
+				"per":         described("In which time, from 1m to 1d.", object{"$ref": "#/$defs/duration"}),
+			}, "enrollments", "per"), object{"enrollments": 200, "per": "1h"})),
+			"sequenceVariant": closed(object{
+				"weight": object{"$ref": "#/$defs/weight"},
+				"steps":  object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps of this variant; without them the sequence's.", "examples": []any{exampleSequence()["steps"]}},
+			}),
+			"stepVariant": variant,
+			"weight":      object{"type": "integer", "minimum": 0, "maximum": maxCount, "default": 1, "description": "Its share among the weights of all variants. A lead keeps its variant when others are added or their weights change, unless it must move to make the shares right.", "examples": []int{50}},
+			"test":        testSchema(),
+			"expect":      expectSchema(),
+			"submit":      submitSchema(),
+			"signal":      signalSchema(),
+			"moment":      text("A time in RFC 3339, or how long after the first submission of the test.", "2026-03-06T10:00:00Z", "10m", "3d"),
+			"condition":   expression("A condition: an expression that is true or false.", `band == "hot"`, "not lead.freemail", "fields.company_size >= 200"),
 			"duration": object{
 				"type": "string", "pattern": `^[0-9]+[smhdw]$`,
 				"description": "A whole number and a unit: seconds, minutes, hours, days or weeks.",
@@ -176,7 +196,7 @@ func ruleSchema() object {
 }
 
 func sequenceSchema() object {
-	return described("One sequence of steps for a lead.", closed(object{
+	sequence := closed(object{
 		"when":     object{"$ref": "#/$defs/condition"},
 		"priority": object{"type": "integer", "default": 0, "examples": []int{10, 100}, "description": "The highest wins. Ties go to the first file by name, then to the first in the file."},
 		"consent":  object{"const": "required", "description": "Steps are skipped for leads who did not agree to marketing."},
@@ -191,7 +211,17 @@ func sequenceSchema() object {
 		"window": described("The hours that every step keeps to, unless it has a window of its own. A step whose time is outside happens when it opens next.", object{"$ref": "#/$defs/window"}),
 		"exit":   expression("A condition: as soon as it is true, the lead leaves the sequence.", "signals.converted"),
 		"steps":  object{"type": "array", "minItems": 1, "items": object{"$ref": "#/$defs/step"}, "description": "The steps, one after the other.", "examples": []any{exampleSequence()["steps"]}},
-	}, "when", "steps"))
+		"variants": object{
+			"type": "object", "minProperties": 2, "maxProperties": 26, "propertyNames": object{"pattern": namePattern.String(), "not": object{"const": VariantHoldout}},
+			"description":          "A split: each lead gets one of the variants, always the same, with its steps instead of the sequence's.",
+			"additionalProperties": object{"anyOf": []any{object{"type": "null"}, object{"$ref": "#/$defs/sequenceVariant"}}},
+			"examples":             []any{object{"short": object{"weight": 50}, "long": object{"weight": 50}}},
+		},
+		"holdout": object{"type": "string", "pattern": `^[0-9]+(\.[0-9]+)? *%$`, "description": "The share of leads that is enrolled and never contacted, to compare the others with. Their steps are skipped with the reason holdout.", "examples": []string{"10%"}},
+		"brake":   object{"$ref": "#/$defs/brake"},
+	}, "when")
+	sequence["anyOf"] = []any{object{"required": []string{"steps"}}, object{"required": []string{"variants"}}}
+	return described("One sequence of steps for a lead.", sequence)
 }
 
 func windowSchema() object {
@@ -212,7 +242,7 @@ func windowSchema() object {
 }
 
 // stepSchema names every operation, and for each of them what `with` takes.
-func stepSchema(opts Options) object {
+func stepSchema(opts Options) (step, variant object) {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(opts.Operations)), func(name string) bool { return opts.Operations[name].NoStep != "" })
 	do := object{"type": "string", "pattern": `^[^.]+\..+$`, "description": "The connector and what it shall do.", "examples": []string{"referralrock.invite"}}
 	if len(names) > 0 {
@@ -240,7 +270,12 @@ func stepSchema(opts Options) object {
 			"then": then,
 		})
 	}
-	step := described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
+	variant = closed(object{
+		"weight": object{"$ref": "#/$defs/weight"},
+		"do":     do,
+		"with":   object{"type": []string{"object", "null"}, "description": "What this variant sends, the whole of it, instead of the step's.", "examples": []any{object{"firstName": "friend"}}},
+	})
+	step = described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
 		"name":   object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence.", "examples": []string{"invite", "remind"}},
 		"after":  described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
 		"cron":   object{"type": "string", "minLength": 1, "description": "A wall-clock time in the sequence's zone: minute, hour, day of the month, month, weekday. The step happens at the next match after the enrollment or after the previous step ended; together with after, at the first match past that wait.", "examples": []string{"0 9 * * TUE", "30 8 1 * *", "0 10 * * MON-FRI"}},
@@ -249,11 +284,18 @@ func stepSchema(opts Options) object {
 		"when":   object{"$ref": "#/$defs/condition"},
 		"do":     do,
 		"with":   object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
-	}, "name", "do"))
+		"variants": object{
+			"type": "object", "minProperties": 2, "maxProperties": 26, "propertyNames": object{"pattern": namePattern.String(), "not": object{"const": VariantHoldout}},
+			"description":          "A split: each lead gets one of the variants, always the same, with its do and with instead of the step's.",
+			"additionalProperties": object{"anyOf": []any{object{"type": "null"}, object{"$ref": "#/$defs/stepVariant"}}},
+			"examples":             []any{object{"plain": object{"weight": 50}, "warm": object{"weight": 50, "with": object{"firstName": "friend"}}}},
+		},
+	}, "name"))
+	step["anyOf"] = []any{object{"required": []string{"do"}}, object{"required": []string{"variants"}}}
 	if len(conditions) > 0 {
-		step["allOf"] = conditions
+		step["allOf"], variant["allOf"] = conditions, conditions
 	}
-	return step
+	return step, variant
 }
 
 func parameterSchema(p lodestone.Parameter) object {

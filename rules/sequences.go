@@ -14,18 +14,17 @@ import (
 
 var (
 	sequenceKeys = keys{
-		known: []string{"when", "priority", "consent", "reenter", "exit", "zone", "window", "steps"},
-		later: []string{"variants", "holdout", "brake"},
+		known: []string{"when", "priority", "consent", "reenter", "exit", "zone", "window", "steps", "variants", "holdout", "brake"},
 		meaning: map[string]string{
 			"if": "when", "condition": "when", "trigger": "when", "prio": "priority", "order": "priority",
 			"stop": "exit", "until": "exit", "end": "exit", "goal": "exit", "touchpoints": "steps", "actions": "steps",
 			"re_enter": "reenter", "again": "reenter",
 			"timezone": "zone", "tz": "zone", "hours": "window", "quiet_hours": "window",
+			"split": "variants", "ab": "variants", "control": "holdout", "throttle": "brake",
 		},
 	}
 	stepKeys = keys{
-		known: []string{"name", "after", "cron", "window", "grace", "when", "do", "with"},
-		later: []string{"variants"},
+		known: []string{"name", "after", "cron", "window", "grace", "when", "do", "with", "variants"},
 		meaning: map[string]string{
 			"wait": "after", "delay": "after", "in": "after", "if": "when", "condition": "when", "unless": "when",
 			"action": "do", "run": "do", "call": "do", "send": "do", "operation": "do", "uses": "do",
@@ -97,13 +96,20 @@ func (c *compiler) sequence(d *document, e entry) *Sequence {
 			q.Window = c.window(d, k.value)
 		case "steps":
 			q.Steps = c.steps(d, k, "the sequence "+q.Name)
+		case "variants":
+			c.sequenceVariants(d, k.value, q)
+		case "holdout":
+			q.Holdout = c.holdout(d, k.value)
+		case "brake":
+			c.fault(d, k.key, "brake is not supported yet; remove it")
+			q.Brake = c.brake(d, k.value)
 		}
 	}
 	if e.value.Kind == yaml.MappingNode {
 		if !given["when"] {
 			c.fault(d, e.key, `the sequence %s has no condition, so nobody would enter it; add one, as in when: band == "hot"`, e.name)
 		}
-		if !given["steps"] {
+		if own := slices.ContainsFunc(q.Variants, func(v Variant) bool { return v.Steps == nil }); !given["steps"] && (own || len(q.Variants) == 0) {
 			c.fault(d, e.key, "the sequence %s has no steps; add at least one", e.name)
 		}
 	}
@@ -137,7 +143,7 @@ func (c *compiler) steps(d *document, e entry, owner string) (steps []Step) {
 			return steps
 		}
 		s := Step{Pos: pos(d, n)}
-		var do, with *yaml.Node
+		var do, with, variants *yaml.Node
 		entries, given := c.mapping(d, n, stepKeys)
 		for _, k := range entries {
 			switch k.name {
@@ -166,6 +172,8 @@ func (c *compiler) steps(d *document, e entry, owner string) (steps []Step) {
 				do = k.value
 			case "with":
 				with = k.value
+			case "variants":
+				variants = k.value
 			}
 		}
 		if n.Kind != yaml.MappingNode {
@@ -174,14 +182,21 @@ func (c *compiler) steps(d *document, e entry, owner string) (steps []Step) {
 		if !given["name"] {
 			c.fault(d, n, "this step has no name; add one, as in name: invite")
 		}
-		if !given["do"] {
+		if !given["do"] && variants == nil {
 			c.fault(d, n, "this step does nothing; say what, as in do: referralrock.invite")
 		}
 		if do == nil {
+			if variants != nil {
+				c.stepVariants(d, variants, nil, with, &s)
+				steps = append(steps, s)
+			}
 			continue
 		}
 		if do, ok := c.scalar(d, do, "what to do", "do: referralrock.invite"); ok {
 			c.action(d, do, with, &s)
+		}
+		if variants != nil {
+			c.stepVariants(d, variants, target(do), with, &s)
 		}
 		steps = append(steps, s)
 	}

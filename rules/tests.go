@@ -712,8 +712,8 @@ func (c *compiler) knownStep(d *document, v *yaml.Node, sequence string) {
 		if sequence != "" && q.Name != sequence {
 			continue
 		}
-		for i := range q.Steps {
-			known = append(known, q.Steps[i].Name)
+		for s := range q.All() {
+			known = append(known, s.Name)
 		}
 	}
 	if slices.Contains(known, v.Value) || c.unread || sequence != "" && c.set.Sequence(sequence) == nil {

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -57,6 +59,10 @@ func (s *Set) ScaleTime(divisor float64) *Set {
 		faster := *q
 		faster.pace = divisor
 		out.Sequences[i] = &faster
+	}
+	out.Caps = slices.Clone(s.Caps)
+	for i := range out.Caps {
+		out.Caps[i].Per = time.Duration(float64(out.Caps[i].Per) / divisor)
 	}
 	return &out
 }
@@ -171,4 +177,17 @@ func (c *compiler) zoneName(d *document, n *yaml.Node) string {
 func knownZone(name string) bool {
 	_, ok := clock.Zone(name)
 	return ok
+}
+
+// FormatDuration writes a duration as rule files do: 90s, 10m, 2h, 3d, 2w.
+func FormatDuration(d time.Duration) string {
+	for _, u := range []struct {
+		size time.Duration
+		name string
+	}{{7 * 24 * time.Hour, "w"}, {24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if d >= u.size && d%u.size == 0 {
+			return strconv.FormatInt(int64(d/u.size), 10) + u.name
+		}
+	}
+	return d.String()
 }

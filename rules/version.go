@@ -22,6 +22,7 @@ type (
 		Bands     []canonicalBand          `json:"bands,omitempty"`
 		Rules     []canonicalRule          `json:"rules,omitempty"`
 		Sequences []canonicalSequence      `json:"sequences,omitempty"`
+		Caps      []Cap                    `json:"caps,omitempty"`
 	}
 	canonicalForm struct {
 		Title  string                    `json:"title,omitempty"`
@@ -55,26 +56,35 @@ type (
 		HalfLife   time.Duration `json:"half_life,omitempty"`
 	}
 	canonicalSequence struct {
-		Name     string          `json:"name"`
-		When     string          `json:"when"`
-		Priority int             `json:"priority,omitempty"`
-		Consent  bool            `json:"consent,omitempty"`
-		Reenter  ReenterMode     `json:"reenter"`
-		Again    time.Duration   `json:"reenter_after,omitempty"`
-		Exit     string          `json:"exit,omitempty"`
-		Zone     string          `json:"zone"`
-		Window   string          `json:"window,omitempty"`
-		Steps    []canonicalStep `json:"steps"`
+		Name     string             `json:"name"`
+		When     string             `json:"when"`
+		Priority int                `json:"priority,omitempty"`
+		Consent  bool               `json:"consent,omitempty"`
+		Reenter  ReenterMode        `json:"reenter"`
+		Again    time.Duration      `json:"reenter_after,omitempty"`
+		Exit     string             `json:"exit,omitempty"`
+		Zone     string             `json:"zone"`
+		Window   string             `json:"window,omitempty"`
+		Steps    []canonicalStep    `json:"steps"`
+		Variants []canonicalVariant `json:"variants,omitempty"`
+		Holdout  float64            `json:"holdout,omitempty"`
+		Brake    *Brake             `json:"brake,omitempty"`
 	}
 	canonicalStep struct {
-		Name   string              `json:"name"`
-		After  time.Duration       `json:"after,omitempty"`
-		Cron   string              `json:"cron,omitempty"`
-		Window string              `json:"window,omitempty"`
-		Grace  time.Duration       `json:"grace,omitempty"`
-		When   string              `json:"when,omitempty"`
-		Do     string              `json:"do"`
-		With   []canonicalArgument `json:"with,omitempty"`
+		Name     string              `json:"name"`
+		After    time.Duration       `json:"after,omitempty"`
+		Cron     string              `json:"cron,omitempty"`
+		Window   string              `json:"window,omitempty"`
+		Grace    time.Duration       `json:"grace,omitempty"`
+		When     string              `json:"when,omitempty"`
+		Do       string              `json:"do"`
+		With     []canonicalArgument `json:"with,omitempty"`
+		Variants []canonicalVariant  `json:"variants,omitempty"`
+	}
+	canonicalVariant struct {
+		Name   string          `json:"name"`
+		Weight int             `json:"weight"`
+		Steps  []canonicalStep `json:"steps,omitempty"`
 	}
 	canonicalArgument struct {
 		Name    string          `json:"name"`
@@ -111,6 +121,7 @@ func (c *compiler) version() {
 	for _, r := range c.set.Rules {
 		s.Rules = append(s.Rules, canonicalRule{r.Name, sourceOf(r.When), r.Points, sourceOf(r.PointsExpr), r.Each, r.HalfLife})
 	}
+	s.Caps = c.set.Caps
 	for _, q := range c.set.Sequences {
 		canonical := canonicalOf(q)
 		q.Version = digest(canonical)
@@ -124,6 +135,18 @@ func canonicalOf(q *Sequence) canonicalSequence {
 		Name: q.Name, When: sourceOf(q.When), Priority: q.Priority, Consent: q.ConsentRequired,
 		Reenter: q.Reenter.Mode, Again: q.Reenter.After, Exit: sourceOf(q.Exit), Zone: q.Zone,
 		Window: windowText(q.Window), Steps: canonicalSteps(q.Steps),
+		Variants: canonicalVariants(q.Variants), Holdout: q.Holdout, Brake: q.Brake,
+	}
+	return out
+}
+
+func canonicalVariants(list []Variant) (out []canonicalVariant) {
+	for _, v := range list {
+		c := canonicalVariant{Name: v.Name, Weight: v.Weight, Steps: canonicalSteps(v.Steps)}
+		if v.Step != nil {
+			c.Steps = canonicalSteps([]Step{*v.Step})
+		}
+		out = append(out, c)
 	}
 	return out
 }
@@ -144,6 +167,7 @@ func canonicalSteps(steps []Step) (out []canonicalStep) {
 		for _, a := range s.With {
 			step.With = append(step.With, canonicalArgumentOf(a))
 		}
+		step.Variants = canonicalVariants(s.Variants)
 		out = append(out, step)
 	}
 	return out

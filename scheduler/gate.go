@@ -36,6 +36,7 @@ type Passage struct {
 	t           *lodestone.Touchpoint
 	set         *rules.Set
 	seq         *rules.Sequence
+	caps        []rules.Cap
 	paused      func(scope string) (Pause, bool)
 	now         time.Time
 	verdicts    []lodestone.Verdict
@@ -62,9 +63,10 @@ func (p *Passage) object(c lodestone.Check, evidence string, o objection) {
 func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint, book *sequencer.Rulebook, paused func(scope string) (Pause, bool), now time.Time) *Passage {
 	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, paused: paused}
 	p.set, p.seq = book.Sequence(e)
+	p.caps = book.Current().Caps // of today, whatever version the enrollment runs on: they are about the lead
 	for _, check := range []func(){
 		p.checkPaused, p.checkEnrollment, p.checkCondition, p.checkGrace, p.checkWindow, p.checkSuppression, p.checkConsent,
-		// The frequency cap has its place here, after the consent (lodestone.Checks).
+		p.checkCap,
 	} {
 		if check(); p.stop != nil {
 			break
@@ -108,7 +110,7 @@ func (p *Passage) checkEnrollment() {
 		return
 	}
 	if p.seq.Exit == nil {
-		p.pass(lodestone.CheckEnrollment, "")
+		p.checkHoldout()
 		return
 	}
 	out, what, err := p.evalBool(p.seq.Exit)
@@ -124,15 +126,28 @@ func (p *Passage) checkEnrollment() {
 			to: lodestone.TouchpointCancelled, reason: reason, ends: state,
 		})
 	default:
+		p.checkHoldout()
+	}
+}
+
+// checkHoldout has the last word on the enrollment: one of the holdout goes its way, and nobody is
+// contacted.
+func (p *Passage) checkHoldout() {
+	switch p.e.Variant {
+	case rules.VariantHoldout:
+		p.object(lodestone.CheckEnrollment, "the lead is in the holdout of "+p.e.Sequence+": enrolled, and never contacted", objection{
+			to: lodestone.TouchpointSkipped, reason: lodestone.ReasonHoldout,
+		})
+	case "":
 		p.pass(lodestone.CheckEnrollment, "")
+	default:
+		p.pass(lodestone.CheckEnrollment, "variant "+p.e.Variant)
 	}
 }
 
 func (p *Passage) step() *rules.Step {
-	for i := range p.seq.Steps {
-		if p.seq.Steps[i].Name == p.t.Step {
-			return &p.seq.Steps[i]
-		}
+	if s := p.seq.Find(p.e.Variant, p.t.Step); s != nil {
+		return s.Of(p.t.Variant)
 	}
 	return nil
 }
@@ -221,6 +236,28 @@ func (p *Passage) checkConsent() {
 	default:
 		p.pass(lodestone.CheckConsent, "given at "+c.At.Format(time.RFC3339))
 	}
+}
+
+func (p *Passage) checkCap() {
+	if len(p.caps) == 0 {
+		p.pass(lodestone.CheckCap, "none")
+		return
+	}
+	free, full := sequencer.FreeSlot(p.lead.Contacts, p.caps, p.now)
+	if full == nil {
+		p.pass(lodestone.CheckCap, "fewer than each of them allows")
+		return
+	}
+	w, loc := p.window()
+	if w != nil {
+		free = w.First(free, loc)
+	}
+	said := fmt.Sprintf("it had %d in %s already; the next may go out at %s", full.Max, rules.FormatDuration(full.Per), moment(free))
+	if step := p.step(); step != nil && step.Grace > 0 && free.After(p.t.PlannedAt.Add(step.Grace)) {
+		p.object(lodestone.CheckCap, said+", past its grace", objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonStale})
+		return
+	}
+	p.object(lodestone.CheckCap, said, objection{to: lodestone.TouchpointScheduled, reason: lodestone.ReasonCapped, until: free})
 }
 
 // evalBool evaluates a condition over the enrollment as it is now. what puts into words what decided: the

@@ -428,7 +428,7 @@ func TestVerdictsAreStoredInOrder(t *testing.T) {
 				}
 			}
 		}
-		want := []lodestone.Check{"paused", "erased", "enrollment", "condition", "grace", "window", "suppression", "consent", "connector", "provider"}
+		want := []lodestone.Check{"paused", "erased", "enrollment", "condition", "grace", "window", "suppression", "consent", "cap", "connector", "provider"}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("verdicts = %v, want %v", got, want)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -160,5 +161,132 @@ func TestRestartSendsNothingStale(t *testing.T) {
 			t.Errorf("%d were sent after three days, want the 10 that have no grace", len(b.p.sent))
 		}
 		b.end()
+	})
+}
+
+const cappedRules = `
+forms:
+  guide:
+    fields: {email: {type: email, required: true}, kind: {type: text}}
+caps:
+  - {max: 2, per: 7d}
+sequences:
+  often:
+    when: fields.kind == nil
+    reenter: always
+    steps:
+      - {name: invite, do: provider.invite, with: {firstName: there}}
+  impatient:
+    when: fields.kind == "impatient"
+    reenter: always
+    steps:
+      - {name: refer, grace: 12h, do: provider.refer, with: {referralCode: x}}
+  held:
+    when: fields.kind == "held"
+    holdout: 99.999%
+    steps:
+      - {name: invite, do: provider.invite, with: {firstName: there}}
+      - {name: again, after: 1d, do: provider.invite, with: {firstName: there}}
+`
+
+func TestCapsAcrossSequences(t *testing.T) {
+	run(t, withRules(cappedRules), func(b *bench) {
+		begin := time.Now()
+		for range 3 {
+			b.submit(ada, nil, nil)
+			after(24 * time.Hour)
+		}
+		if got := len(b.p.at); got != 2 {
+			t.Fatalf("%d were sent in three days, want the 2 that the cap allows", got)
+		}
+		b.want(ada, "invite scheduled planned", "invite intended ", "invite sent accepted",
+			"invite scheduled planned", "invite intended ", "invite sent accepted",
+			"invite scheduled planned", "invite scheduled capped")
+		if got, want := b.due(ada), begin.Add(7*24*time.Hour); !got.Equal(want) {
+			t.Errorf("deferred to %s, want %s, when the first is a week old", got, want)
+		}
+		after(4*24*time.Hour + time.Second)
+		if got := len(b.p.at); got != 3 {
+			t.Errorf("%d were sent after a week, want 3", got)
+		}
+		// Another sequence is capped just as well, and its step would come too late.
+		b.submit(ada, map[string]any{"kind": "impatient"}, nil)
+		after(time.Second)
+		b.completed(ada, "impatient")
+		if got := b.history(ada); got[len(got)-1] != "refer skipped stale" {
+			t.Errorf("history = %q, want the step skipped, because the next free slot is past its grace", got)
+		}
+	})
+}
+
+// completed checks that a sequence was left as completed.
+func (b *bench) completed(email lodestone.Email, sequence string) {
+	b.t.Helper()
+	st, err := b.store.State(context.Background(), email)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	i := slices.IndexFunc(st.Lead.Past, func(p lodestone.PastEnrollment) bool { return p.Sequence == sequence })
+	if i < 0 || st.Lead.Past[i].State != lodestone.EnrollmentCompleted {
+		b.t.Errorf("past = %+v, want %s completed", st.Lead.Past, sequence)
+	}
+}
+
+// What provably did not happen takes no slot, and what may have happened does.
+func TestCapsCountWhatMayHaveHappened(t *testing.T) {
+	for _, tc := range []struct {
+		class connectors.Class
+		want  int // contacts remembered
+	}{
+		{connectors.Refused, 0},
+		{connectors.Unknown, 1},
+	} {
+		run(t, func(b *bench) {
+			withRules(cappedRules)(b)
+			b.p.do = func(connectors.Act, int) (connectors.Receipt, error) {
+				return connectors.Receipt{}, &connectors.Fault{Class: tc.class, Reason: lodestone.ReasonNoAnswer}
+			}
+			b.p.find = func(connectors.Act, int) (connectors.Finding, error) {
+				return connectors.Finding{State: connectors.Unsupported}, nil
+			}
+		}, func(b *bench) {
+			b.submit(ada, nil, nil)
+			after(time.Minute)
+			st, err := b.store.State(context.Background(), ada)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(st.Lead.Contacts) != tc.want {
+				t.Errorf("class %v: contacts = %v, want %d", tc.class, st.Lead.Contacts, tc.want)
+			}
+		})
+	}
+}
+
+// The holdout goes its way, nobody of it is contacted or asked about, and it is counted beside the rest.
+func TestHoldoutIsNeverContacted(t *testing.T) {
+	run(t, withRules(cappedRules), func(b *bench) {
+		b.submit(ada, map[string]any{"kind": "held"}, nil)
+		after(25 * time.Hour)
+		b.want(ada, "invite scheduled planned", "invite skipped holdout", "again scheduled planned", "again skipped holdout")
+		b.enrollmentEnded(ada, lodestone.EnrollmentCompleted)
+		if len(b.p.calls) != 0 {
+			t.Errorf("the provider was asked: %q", b.p.calls)
+		}
+		totals, err := b.store.Totals(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]uint64{}
+		for _, c := range totals {
+			if c.Sequence == "held" {
+				got[c.Step+" "+c.What+" "+c.Variant] = c.N
+			}
+		}
+		for _, want := range []string{" enrollment.started holdout", " enrollment.completed holdout", "invite touchpoint.skipped holdout"} {
+			if got[want] != 1 {
+				t.Errorf("totals = %v, want one %q", got, want)
+			}
+		}
 	})
 }

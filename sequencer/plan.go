@@ -534,13 +534,14 @@ func (p *planner) enroll(set *rules.Set, s *rules.Sequence, sub *lodestone.Submi
 	e := lodestone.Enrollment{
 		ID:       enrollmentID(l.Email, sub, s.Name, l.Enrolled),
 		Sequence: s.Name, Version: s.Version, Rules: set.Version,
-		State: lodestone.EnrollmentActive, StartedAt: sub.At,
+		Variant: SequenceVariant(l.Email, s),
+		State:   lodestone.EnrollmentActive, StartedAt: sub.At,
 		Submission: sub.ID, Form: sub.Form, Fields: sub.Fields, Context: sub.Context, Priority: s.Priority,
 	}
 	l.Enrollments = append(l.Enrollments, e)
 	last := &l.Enrollments[len(l.Enrollments)-1]
 	p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
-		ID: e.ID, Sequence: e.Sequence, Version: e.Version, State: e.State,
+		ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: e.State,
 	})
 	p.schedule(last, s, 0, sub.At)
 	return e.ID
@@ -560,16 +561,19 @@ func enrollmentID(email lodestone.Email, sub *lodestone.Submission, sequence str
 // schedule brings the touchpoint of a step into being; past the last step the enrollment is
 // completed.
 func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int, at time.Time) {
-	if step >= len(s.Steps) {
+	steps := s.StepsOf(e.Variant)
+	if step >= len(steps) {
 		p.end(e, lodestone.EnrollmentCompleted, lodestone.ReasonCompleted, at)
 		return
 	}
-	def := &s.Steps[step]
+	def := &steps[step]
+	variant := StepVariant(p.lead.Email, s, def)
+	act := def.Of(variant)
 	due := s.At(def, at, ZoneOf(s, p.lead))
 	e.Step = step
 	e.Touchpoint = &lodestone.Touchpoint{
 		ID: lodestone.TouchpointID(e.ID, def.Name), Step: def.Name,
-		Connector: def.Connector, Operation: def.Operation,
+		Connector: act.Connector, Operation: act.Operation, Variant: variant,
 		State: lodestone.TouchpointScheduled, PlannedAt: due, DueAt: due,
 	}
 	p.note(e, e.Touchpoint, lodestone.ReasonPlanned)
@@ -578,7 +582,7 @@ func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int,
 // note records where a touchpoint stands now.
 func (p *planner) note(e *lodestone.Enrollment, t *lodestone.Touchpoint, reason lodestone.Reason) *lodestone.TouchpointEntry {
 	n := lodestone.TouchpointEntry{
-		ID: t.ID, Sequence: e.Sequence, Step: t.Step, Operation: t.Connector + "." + t.Operation,
+		ID: t.ID, Sequence: e.Sequence, Step: t.Step, Variant: variantOf(e, t), Operation: t.Connector + "." + t.Operation,
 		State: t.State, Reason: reason,
 	}
 	if t.State == lodestone.TouchpointScheduled {
@@ -599,7 +603,7 @@ func (p *planner) end(e *lodestone.Enrollment, state lodestone.EnrollmentState, 
 		e.Touchpoint = nil
 	}
 	p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
-		ID: e.ID, Sequence: e.Sequence, Version: e.Version, State: state, Reason: reason,
+		ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: state, Reason: reason,
 	})
 	past := make([]lodestone.PastEnrollment, 0, len(p.lead.Past)+1)
 	for _, q := range p.lead.Past {
@@ -619,23 +623,25 @@ func (p *planner) drop() {
 }
 
 // exit ends the active enrollment when its exit condition is true at this moment.
-func (p *planner) exit(at time.Time, converted bool) {
+// ended tells whether it did.
+func (p *planner) exit(at time.Time, converted bool) (ended bool) {
 	e := p.lead.Active()
 	if e == nil {
-		return
+		return false
 	}
 	set, s := p.book.Sequence(e)
 	if s == nil || s.Exit == nil {
-		return
+		return false
 	}
 	ev := set.Schema.Evaluator()
 	defer ev.Release()
 	ev.Bind(EnrollmentFacts(p.lead, e, set, at))
 	if out, err := ev.Bool(s.Exit); err != nil || !out {
-		return // a condition that fails is not true; the gate will name the fault
+		return false // a condition that fails is not true; the gate will name the fault
 	}
 	state, reason := ExitState(p.lead, e, converted)
 	p.end(e, state, reason, at)
+	return true
 }
 
 // ExitState names the end of an enrollment whose exit condition is true: converted when the lead
@@ -707,6 +713,7 @@ func (p *planner) suppressed(ev Suppressed) {
 		return
 	}
 	p.suppress(ev.Suppression)
+	p.exit(p.now, false)
 }
 
 // moved takes a touchpoint one step further and, where the step ended, plans the next.
@@ -723,6 +730,7 @@ func (p *planner) moved(m *Moved) error {
 	// day would otherwise fill the journal.
 	news := m.To != was || m.Reason != t.Reason && !m.Looked || m.Looked && t.Lookups < 3 || m.Alert
 	t.State, t.Reason = m.To, m.Reason
+	p.contact(t, m.To)
 	if m.To != was && (was == lodestone.TouchpointHeld || was == lodestone.TouchpointUnknown) {
 		p.change.Resolved = append(p.change.Resolved, t.ID)
 	}
@@ -746,7 +754,7 @@ func (p *planner) moved(m *Moved) error {
 			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
 		}
 		switch m.Reason {
-		case lodestone.ReasonPaused, lodestone.ReasonOutsideWindow:
+		case lodestone.ReasonPaused, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped:
 			t.Delays = 0 // a human's word, not the provider's trouble
 		default:
 			t.Delays++
@@ -790,6 +798,7 @@ func (p *planner) moved(m *Moved) error {
 		p.drop()
 	case m.Ends != "":
 		p.end(e, m.Ends, m.Reason, p.now)
+	case p.exit(p.now, false):
 	default:
 		_, s := p.book.Sequence(e)
 		if s == nil {

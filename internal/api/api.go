@@ -388,6 +388,7 @@ type TotalCount struct {
 	Sequence string `json:"sequence,omitempty"`
 	Step     string `json:"step,omitempty"`
 	What     string `json:"what"`
+	Variant  string `json:"variant,omitempty"`
 	N        uint64 `json:"n"`
 }
 
@@ -398,7 +399,7 @@ func (s *Server) totals(r *http.Request) (any, error) {
 	}
 	t := Totals{Counts: make([]TotalCount, 0, len(counts))}
 	for _, c := range counts {
-		t.Counts = append(t.Counts, TotalCount{c.Sequence, c.Step, c.What, c.N})
+		t.Counts = append(t.Counts, TotalCount{c.Sequence, c.Step, c.What, c.Variant, c.N})
 	}
 	return t, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
@@ -328,14 +329,4 @@ func Hypothetical(c sequencer.Change, sub *lodestone.Submission, v View) Explana
 }
 
 // FormatDuration writes a duration as rule files do: 90s, 10m, 2h, 3d, 2w.
-func FormatDuration(d time.Duration) string {
-	for _, u := range []struct {
-		size time.Duration
-		name string
-	}{{7 * 24 * time.Hour, "w"}, {24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
-		if d >= u.size && d%u.size == 0 {
-			return itoa(int64(d/u.size)) + u.name
-		}
-	}
-	return d.String()
-}
+func FormatDuration(d time.Duration) string { return rules.FormatDuration(d) }

@@ -96,28 +96,34 @@ func findStep(l *lodestone.Lead, book *sequencer.Rulebook, name string) (e *lode
 	}
 	if e = l.Active(); e != nil && (!both || e.Sequence == sequence) {
 		if _, q = book.Sequence(e); q != nil {
-			if i := q.Step(bare); i >= 0 {
-				return e, q, &q.Steps[i], nil
+			if step := q.Find(e.Variant, bare); step != nil {
+				if e.Touchpoint != nil && e.Touchpoint.Step == bare {
+					return e, q, step.Of(e.Touchpoint.Variant), nil
+				}
+				return e, q, step.Of(sequencer.StepVariant(l.Email, q, step)), nil
 			}
 		}
 	}
 	var found []*rules.Sequence
 	var known []string
 	for _, s := range book.Current().Sequences {
-		for _, x := range s.Steps {
+		for x := range s.All() {
 			known = append(known, s.Name+"."+x.Name)
 		}
-		if both && s.Name != sequence || s.Step(bare) < 0 {
+		if both && s.Name != sequence || s.Find(sequencer.SequenceVariant(l.Email, s), bare) == nil {
 			continue
 		}
 		found = append(found, s)
 	}
 	slices.Sort(known)
+	known = slices.Compact(known)
 	switch len(found) {
 	case 0:
 		return nil, nil, nil, problem(http.StatusNotFound, "there is no step %q; there are %s", name, strings.Join(known, ", "))
 	case 1:
-		return nil, found[0], &found[0].Steps[found[0].Step(bare)], nil
+		s := found[0]
+		step := s.Find(sequencer.SequenceVariant(l.Email, s), bare)
+		return nil, s, step.Of(sequencer.StepVariant(l.Email, s, step)), nil
 	}
 	return nil, nil, nil, problem(http.StatusConflict, "several sequences have a step %s; name one, as in %s.%s", bare, found[0].Name, bare)
 }

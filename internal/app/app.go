@@ -190,7 +190,7 @@ func (w *Worker) used() (names []string) {
 		return nil
 	}
 	for _, s := range book.Current().Sequences {
-		for _, step := range s.Steps {
+		for step := range s.All() {
 			names = append(names, step.Connector)
 		}
 	}

@@ -96,12 +96,17 @@ func decodePending(b []byte) (p pending, err error) {
 	return pending{lodestone.TouchpointState(parts[0]), parts[1], lodestone.Email(b[from:])}, nil
 }
 
-// rollupKey is day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what.
-func rollupKey(day uint32, sequence, step, what string) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 6+len(sequence)+len(step)+len(what)), day)
+// rollupKey is day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what, and ‖ 0 ‖ variant
+// where there is one.
+func rollupKey(day uint32, sequence, step, what, variant string) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 7+len(sequence)+len(step)+len(what)+len(variant)), day)
 	b = append(append(b, sequence...), 0)
 	b = append(append(b, step...), 0)
-	return append(b, what...)
+	b = append(b, what...)
+	if variant != "" {
+		b = append(append(b, 0), variant...)
+	}
+	return b
 }
 
 // day is the UTC day of t as YYYYMMDD.

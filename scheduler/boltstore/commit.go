@@ -423,7 +423,7 @@ func (t *txn) count(e *lodestone.Entry) {
 		if r.Signal {
 			what = "signal.rejected"
 		}
-		t.add(d, "", "", what)
+		t.add(d, "", "", what, "")
 	}
 	if e.Decision != nil {
 		what := "submission.accepted"
@@ -433,7 +433,7 @@ func (t *txn) count(e *lodestone.Entry) {
 		case lodestone.ReasonBackfill:
 			what = "submission.backfill"
 		}
-		t.add(d, "", "", what)
+		t.add(d, "", "", what, "")
 	}
 	for i := range e.Enrollments {
 		n := &e.Enrollments[i]
@@ -441,22 +441,22 @@ func (t *txn) count(e *lodestone.Entry) {
 		if n.State != lodestone.EnrollmentActive {
 			what = "enrollment." + string(n.State)
 		}
-		t.add(d, n.Sequence, "", what)
+		t.add(d, n.Sequence, "", what, n.Variant)
 	}
 	for i := range e.Touchpoints {
 		n := &e.Touchpoints[i]
 		switch {
 		case n.Reason == lodestone.ReasonPlanned:
-			t.add(d, n.Sequence, n.Step, "touchpoint.scheduled")
+			t.add(d, n.Sequence, n.Step, "touchpoint.scheduled", n.Variant)
 		case !n.State.Pending():
-			t.add(d, n.Sequence, n.Step, "touchpoint."+string(n.State))
+			t.add(d, n.Sequence, n.Step, "touchpoint."+string(n.State), n.Variant)
 		}
 	}
 }
 
-func (t *txn) add(day uint32, sequence, step, what string) {
-	t.counts[string(rollupKey(day, sequence, step, what))]++
-	t.counts[string(rollupKey(0, sequence, step, what))]++
+func (t *txn) add(day uint32, sequence, step, what, variant string) {
+	t.counts[string(rollupKey(day, sequence, step, what, variant))]++
+	t.counts[string(rollupKey(0, sequence, step, what, variant))]++
 }
 
 // finish writes the counts and the journal's sequence number.

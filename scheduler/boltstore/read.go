@@ -365,6 +365,7 @@ type Count struct {
 	Sequence string
 	Step     string
 	What     string // touchpoint.sent, enrollment.completed, submission.accepted, …
+	Variant  string // of the sequence, of the step, or both with / between; a split has one number for each
 	N        uint64
 }
 
@@ -392,10 +393,14 @@ func totals(tx *bolt.Tx) (counts []Count, err error) {
 
 func decodeRollup(k, v []byte) (day uint32, c Count, err error) {
 	parts := bytes.Split(k[min(4, len(k)):], []byte{0})
-	if len(parts) != 3 || len(v) != 8 {
+	if len(parts) < 3 || len(parts) > 4 || len(v) != 8 {
 		return 0, c, fmt.Errorf("%w: a count that cannot be read", ErrNotAStore)
 	}
-	return binary.BigEndian.Uint32(k), Count{string(parts[0]), string(parts[1]), string(parts[2]), binary.BigEndian.Uint64(v)}, nil
+	c = Count{Sequence: string(parts[0]), Step: string(parts[1]), What: string(parts[2]), N: binary.BigEndian.Uint64(v)}
+	if len(parts) == 4 {
+		c.Variant = string(parts[3])
+	}
+	return binary.BigEndian.Uint32(k), c, nil
 }
 
 // Counts returns how many touchpoints are or ended in each state. It costs as much as there are

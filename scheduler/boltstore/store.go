@@ -13,7 +13,7 @@
 //	journal      sequence number              → entry, chained by lead
 //	suppressions email                        → suppression
 //	attention    kind ‖ id ‖ stream sequence  → item, rejected submissions whole
-//	rollups      day ‖ sequence ‖ step ‖ what → count; day 0 holds the totals
+//	rollups      day ‖ sequence ‖ step ‖ what ‖ variant → count; day 0 holds the totals
 //	rules        version                      → the rule files of that version
 //	meta         format, instance, identity of the file, key of links, watermarks, switches
 //	evidence     what was done since the backup that this store was restored from, if it was
