@@ -53,7 +53,10 @@ const (
 	ReasonSuppressed          Reason = "suppressed"
 	ReasonNoConsent           Reason = "no_consent"
 	ReasonCapped              Reason = "capped"
-	ReasonHoldout             Reason = "holdout" // the lead is of the share that is never contacted
+	ReasonBraked              Reason = "braked"   // held by the sequence's brake
+	ReasonReleased            Reason = "released" // let go by a human
+	ReasonUndone              Reason = "undone"   // taken back by a human, as if it had not begun
+	ReasonHoldout             Reason = "holdout"  // the lead is of the share that is never contacted
 	ReasonProviderUnavailable Reason = "provider_unavailable"
 	ReasonRateLimited         Reason = "rate_limited"
 	ReasonUnsubscribed        Reason = "unsubscribed"

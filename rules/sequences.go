@@ -101,7 +101,6 @@ func (c *compiler) sequence(d *document, e entry) *Sequence {
 		case "holdout":
 			q.Holdout = c.holdout(d, k.value)
 		case "brake":
-			c.fault(d, k.key, "brake is not supported yet; remove it")
 			q.Brake = c.brake(d, k.value)
 		}
 	}

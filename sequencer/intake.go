@@ -308,7 +308,7 @@ func Decode(stream string, m *event.Message, book *Rulebook) (Event, lodestone.E
 		return Signalled{sig}, sig.Email, rejected
 	}
 	sub, rejected := event.DecodeSubmission(*m, book.Form)
-	return Submitted{sub}, sub.Email, rejected
+	return Submitted{Submission: sub}, sub.Email, rejected
 }
 
 // decide decodes a message and makes the write that plans it, or the attention item that keeps it.
@@ -332,6 +332,8 @@ func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write
 			if no := quarantined(st.Lead, &s.Submission, book); no != nil {
 				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil
 			}
+			s.Starts = st.Starts
+			return Plan(st.Lead, s, book, now)
 		}
 		return Plan(st.Lead, ev, book, now)
 	}}, nil

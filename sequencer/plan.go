@@ -35,7 +35,10 @@ import (
 type Event interface{ event() }
 
 // Submitted is a usable form submission.
-type Submitted struct{ lodestone.Submission }
+type Submitted struct {
+	lodestone.Submission
+	Starts Starts // what the store counted, for brakes; nil: no brake holds anything
+}
 
 // Signalled is a signal that came back.
 type Signalled struct{ lodestone.Signal }
@@ -85,6 +88,7 @@ type Change struct {
 	Suppress  *lodestone.Suppression
 	Release   bool                  // take the lead's suppression back
 	Attention []lodestone.Attention // what a human must look at from now on
+	Started   string                // the sequence of an enrollment that counts for its brake
 	Resolved  []string              // touchpoint attention items that are over
 }
 
@@ -144,6 +148,7 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 	switch ev := ev.(type) {
 	case Submitted:
 		p.begin(lead, ev.Email)
+		p.starts = ev.Starts
 		p.submitted(&ev.Submission)
 	case Signalled:
 		p.begin(lead, ev.Email)
@@ -158,6 +163,14 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 	case Forgotten:
 		p.begin(lead, ev.Email)
 		p.forgotten()
+	case Braked:
+		if lead == nil {
+			return Change{}, ErrMoved
+		}
+		p.begin(lead, lead.Email)
+		if err := p.braked(&ev); err != nil {
+			return Change{}, err
+		}
 	case Moved:
 		if lead == nil {
 			return Change{}, ErrMoved
@@ -179,6 +192,7 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 type planner struct {
 	book   *Rulebook
 	now    time.Time
+	starts Starts
 	lead   *lodestone.Lead // a shallow copy; what is changed below it is cloned first
 	entry  *lodestone.Entry
 	change Change
@@ -544,6 +558,7 @@ func (p *planner) enroll(set *rules.Set, s *rules.Sequence, sub *lodestone.Submi
 		ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: e.State,
 	})
 	p.schedule(last, s, 0, sub.At)
+	p.brake(last, s)
 	return e.ID
 }
 
@@ -596,7 +611,7 @@ func (p *planner) note(e *lodestone.Enrollment, t *lodestone.Touchpoint, reason 
 // flight or whose outcome is not known stays until that is settled.
 func (p *planner) end(e *lodestone.Enrollment, state lodestone.EnrollmentState, reason lodestone.Reason, at time.Time) {
 	e.State, e.EndedAt = state, at
-	if t := e.Touchpoint; t != nil && t.State == lodestone.TouchpointScheduled {
+	if t := e.Touchpoint; t != nil && (t.State == lodestone.TouchpointScheduled || IsBraked(t)) {
 		c := *t
 		c.State = lodestone.TouchpointCancelled
 		p.note(e, &c, reason)

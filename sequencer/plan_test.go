@@ -396,9 +396,31 @@ func TestRememberedIDsStayBounded(t *testing.T) {
 	}
 }
 
+// timedSequence uses what splits, limits and times a sequence.
+const timedSequence = `  timed:
+    when: form == "news" and fields.first_name == nil
+    priority: 200
+    reenter: 30d
+    exit: signals.replied or days_since(signals_at.opened) > 30
+    zone: America/New_York
+    window: {days: mon-fri, from: "22:00", to: "04:00"}
+    holdout: 20%
+    brake: {enrollments: 3, per: 1h}
+    variants:
+      long: {weight: 2}
+      short: {steps: [{name: only, cron: 0 9 * * *, grace: 1d, do: referralrock.invite, with: {firstName: a}}]}
+    steps:
+      - {name: one, after: 1d, cron: 0 3 * * TUE, do: referralrock.invite, with: {firstName: a}}
+      - name: two
+        do: referralrock.invite
+        with: {firstName: a}
+        variants: {x: {}, y: {with: {firstName: y}}}
+  warm:
+`
+
 // TestPlanProperties plans random histories and holds Plan to what it promises whatever comes.
 func TestPlanProperties(t *testing.T) {
-	book := sequencer.NewRulebook(compile(t, ruleFile))
+	book := sequencer.NewRulebook(compile(t, strings.Replace(ruleFile, "  warm:\n", timedSequence, 1)))
 	rapid.Check(t, func(t *rapid.T) {
 		var lead *lodestone.Lead
 		planned, ended := map[string]int{}, map[string]int{}
@@ -437,6 +459,17 @@ func TestPlanProperties(t *testing.T) {
 					t.Fatalf("an enrollment that is over was kept: %+v", e)
 				}
 			}
+			for i := 1; i < len(lead.Contacts); i++ {
+				if lead.Contacts[i].Before(lead.Contacts[i-1]) {
+					t.Fatalf("contacts are out of order: %v", lead.Contacts)
+				}
+			}
+			if e := lead.Active(); e != nil && e.Sequence == "timed" && e.Touchpoint != nil && e.Touchpoint.State == lodestone.TouchpointScheduled && e.Touchpoint.Attempts+e.Touchpoint.Delays == 0 {
+				q := book.Current().Sequence("timed")
+				if w := q.WindowOf(q.Find(e.Variant, e.Touchpoint.Step)); !w.Contains(e.Touchpoint.PlannedAt, sequencer.ZoneOf(q, lead)) {
+					t.Fatalf("%s is planned at %s, outside of %s", e.Touchpoint.Step, e.Touchpoint.PlannedAt, w)
+				}
+			}
 			if active > 1 {
 				t.Fatalf("%d active enrollments", active)
 			}
@@ -470,7 +503,7 @@ func TestPlanProperties(t *testing.T) {
 }
 
 func drawEvent(t *rapid.T, i int, lead *lodestone.Lead, now time.Time) sequencer.Event {
-	kinds := []string{"submit", "submit", "signal", "move", "move", "move", "suppress"}
+	kinds := []string{"submit", "submit", "signal", "move", "move", "move", "suppress", "brake"}
 	if lead == nil {
 		kinds = kinds[:1]
 	}
@@ -487,7 +520,16 @@ func drawEvent(t *rapid.T, i int, lead *lodestone.Lead, now time.Time) sequencer
 		sub := submission(id, rapid.SampledFrom([]string{"guide", "news"}).Draw(t, "form"), now.Add(-time.Duration(rapid.IntRange(0, 1000).Draw(t, "age"))*time.Hour), fields)
 		sub.Received = now
 		sub.Backfill = rapid.IntRange(0, 9).Draw(t, "backfill") == 0
-		return sequencer.Submitted{Submission: sub}
+		started := rapid.IntRange(0, 5).Draw(t, "started")
+		return sequencer.Submitted{Submission: sub, Starts: func(string, time.Time) int { return started }}
+	case "brake":
+		ev := sequencer.Braked{Touchpoint: "none", Undo: rapid.Bool().Draw(t, "undo")}
+		for _, e := range lead.Enrollments {
+			if e.Touchpoint != nil {
+				ev.Touchpoint = e.Touchpoint.ID
+			}
+		}
+		return ev
 	case "signal":
 		return sequencer.Signalled{Signal: lodestone.Signal{
 			ID: fmt.Sprint("signal", i), Email: "ada@example.com", At: now, Received: now,

@@ -40,6 +40,7 @@ type Write struct {
 type State struct {
 	Lead        *lodestone.Lead // nil: not known so far
 	Suppression *lodestone.Suppression
+	Starts      Starts // nil where nobody counts: then no brake holds anything
 }
 
 // Result is what became of a [Write].

@@ -31,6 +31,8 @@ type Store interface {
 	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)
 	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
 	Totals(ctx context.Context) ([]boltstore.Count, error)
+	Held(ctx context.Context, sequence string) (int, error)
+	Braked(ctx context.Context, sequence string) ([]boltstore.BrakedItem, error)
 	Paused(ctx context.Context) (map[string]scheduler.Pause, error)
 	Copied() bool
 	Claim(ctx context.Context) error
@@ -99,6 +101,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/suppressions", answer(s.suppressions))
 	mux.HandleFunc("POST /api/v1/suppressions", answer(s.suppress))
 	mux.HandleFunc("GET /api/v1/totals", answer(s.totals))
+	mux.HandleFunc("GET /api/v1/brakes/{sequence}", answer(s.heldByBrake))
+	mux.HandleFunc("POST /api/v1/brakes/{sequence}", answer(s.letGo))
 	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
 	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
 	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -143,6 +144,8 @@ type txn struct {
 	leads, due, intents, journal, supp, att, rolls *bolt.Bucket
 	lanes                                          map[string]*bolt.Bucket
 	counts                                         map[string]uint64
+	braked                                         map[string]int // change of what each sequence's brake holds
+	at                                             time.Time      // of the newest entry
 	seq                                            uint64
 }
 
@@ -155,7 +158,7 @@ func newTxn(tx *bolt.Tx) *txn {
 		tx:    tx,
 		leads: tx.Bucket(bLeads), due: tx.Bucket(bDue), intents: tx.Bucket(bIntents), journal: tx.Bucket(bJournal),
 		supp: tx.Bucket(bSuppressions), att: tx.Bucket(bAttention), rolls: tx.Bucket(bRollups),
-		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{},
+		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{}, braked: map[string]int{},
 	}
 	t.journal.FillPercent = fillOrdered
 	t.seq = t.journal.Sequence()
@@ -192,6 +195,9 @@ func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 			return st, fmt.Errorf("a lead's record: %w", err)
 		}
 	}
+	if t.tx != nil {
+		st.Starts = t.starts
+	}
 	if st.Suppression, err = suppression(t.supp, email); st.Suppression == nil && err == nil {
 		st.Suppression, err = keptSuppression(t.supp.Tx(), email)
 	}
@@ -221,6 +227,13 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 			return err
 		}
 		if err := t.index(email, old, c.Lead); err != nil {
+			return err
+		}
+		eachBraked(old, func(e *lodestone.Enrollment) { t.braked[e.Sequence]-- })
+		eachBraked(c.Lead, func(e *lodestone.Enrollment) { t.braked[e.Sequence]++ })
+	}
+	if c.Started != "" {
+		if err := t.started(c.Started, t.at); err != nil {
 			return err
 		}
 	}
@@ -253,6 +266,7 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 func (t *txn) append(e *lodestone.Entry) error {
 	t.seq++
 	e.Seq = t.seq
+	t.at = e.At
 	v, err := encode(make([]byte, 0, e.Msgsize()+1), e)
 	if err != nil {
 		return err
@@ -461,6 +475,9 @@ func (t *txn) add(day uint32, sequence, step, what, variant string) {
 
 // finish writes the counts and the journal's sequence number.
 func (t *txn) finish() error {
+	if err := t.held(); err != nil {
+		return err
+	}
 	for k, n := range t.counts {
 		key := []byte(k)
 		if v := t.rolls.Get(key); len(v) == 8 {

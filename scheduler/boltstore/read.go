@@ -543,6 +543,7 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 		for err := range tx.Check() {
 			say("page: %v", err)
 		}
+		braked := map[string]int{}
 		want, pendingBy, active := map[string]bool{}, map[string]uint64{}, map[string]uint64{}
 		journal := tx.Bucket(bJournal)
 		if err := tx.Bucket(bLeads).ForEach(func(k, v []byte) error {
@@ -568,6 +569,7 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 			if n > 1 {
 				say("a lead has %d active enrollments", n)
 			}
+			eachBraked(&l, func(e *lodestone.Enrollment) { braked[e.Sequence]++ })
 			for _, key := range indexKeys(&l) {
 				want[indexName(l.Email, key)] = true
 			}
@@ -613,6 +615,7 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 		if !maps.Equal(want, got) {
 			say("the indexes hold %d touchpoints, the leads %d, and they are not the same", len(got), len(want))
 		}
+		checkBraked(tx, braked, say)
 		return balance(tx, pendingBy, active, say)
 	})
 	return faults, err
