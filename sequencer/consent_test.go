@@ -18,7 +18,7 @@ func TestConsentIsKept(t *testing.T) {
 	book := NewRulebook(set)
 	day := func(n int) time.Time { return time.Date(2026, 11, n, 9, 0, 0, 0, time.UTC) }
 	form := func(id string, n int, consent *lodestone.Consent) Event {
-		return Submitted{lodestone.Submission{
+		return Submitted{Submission: lodestone.Submission{
 			ID: id, Form: "guide", Email: "ada@example.com", At: day(n), Received: day(n),
 			Context: lodestone.Context{Page: "https://example.com/guide", IP: "203.0.113.9", Consent: consent},
 		}}

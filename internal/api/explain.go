@@ -239,7 +239,7 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 // what ended with its enrollment, was no attempt.
 func (x *Explanation) foldTouchpoint(n *lodestone.TouchpointEntry, at time.Time) {
 	t := x.touchpoint(n.ID, n.Sequence, n.Step)
-	was := t.State
+	was, braked := t.State, t.Reason == lodestone.ReasonBraked
 	t.State, t.Reason, t.Operation, t.Detail = n.State, n.Reason, cmp.Or(n.Operation, t.Operation), n.Detail
 	if !n.DueAt.IsZero() {
 		t.DueAt = n.DueAt
@@ -258,7 +258,7 @@ func (x *Explanation) foldTouchpoint(n *lodestone.TouchpointEntry, at time.Time)
 	case was == lodestone.TouchpointIntended && last >= 0:
 		a.At, a.Number = t.Attempts[last].At, t.Attempts[last].Number
 		t.Attempts[last] = a
-	case was == lodestone.TouchpointUnknown || was == lodestone.TouchpointHeld:
+	case was == lodestone.TouchpointUnknown || was == lodestone.TouchpointHeld && !braked:
 		a.Lookup = was == lodestone.TouchpointUnknown
 		if last >= 0 {
 			a.Number = t.Attempts[last].Number

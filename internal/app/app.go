@@ -175,7 +175,7 @@ func (w *Worker) build(ctx context.Context) error {
 	intake := func(stream string) *sequencer.Intake {
 		return sequencer.NewIntake(sequencer.Config{
 			JetStream: w.broker.JetStream(), Stream: stream, Store: w.store, Rulebook: w.book.Load, Log: w.log,
-			Committed: func(c *sequencer.Change) { w.committed(c); w.scheduler.Notify(c) }, Rejected: w.rejected,
+			Committed: w.changed, Rejected: w.rejected,
 			AcceptStream: w.opts.AcceptStream,
 		})
 	}
@@ -212,6 +212,14 @@ func (w *Worker) schedulerAccounts() map[string]scheduler.Account {
 		}
 	}
 	return accounts
+}
+
+// changed tells of a change that was not the scheduler's own: what it made due earlier wakes it.
+func (w *Worker) changed(c *sequencer.Change) {
+	w.committed(c)
+	if w.scheduler != nil { // a copy acts on nothing
+		w.scheduler.Notify(c)
+	}
 }
 
 func (w *Worker) committed(c *sequencer.Change) {
@@ -260,7 +268,7 @@ func (w *Worker) Rulebook() *sequencer.Rulebook { return w.book.Load() }
 func (w *Worker) Client() *api.Client { return api.Direct(w.api().Handler()) }
 
 func (w *Worker) api() *api.Server {
-	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.committed, Accounts: w.accounts, Operations: w.opts.RulesOptions.Operations, Worker: true}
+	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.changed, Accounts: w.accounts, Operations: w.opts.RulesOptions.Operations, Worker: true}
 	s.Past = func(ctx context.Context) (replay.Head, replay.Source, error) {
 		if w.broker == nil { // a copy leaves its streams alone
 			return replay.Open(ctx, w.store, nil)
