@@ -151,3 +151,27 @@ func playsOn(f Fault) string {
 	}
 	return strings.Join(parts, " ")
 }
+
+func (q *squatch) holds() []holding {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return []holding{{"users", len(q.users)}, {"referrals", len(q.referrals)}, {"webhooks", len(q.webhooks)}}
+}
+
+func (b *blocks) holds() []holding {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	there := 0
+	for _, r := range b.referrals.rows {
+		if !r.gone && !r.v.deleted {
+			there++
+		}
+	}
+	return []holding{{"referrals", there}, {"subscriptions", len(b.subscriptions)}}
+}
+
+func (f *factory) holds() []holding {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []holding{{"campaigns", len(f.campaigns)}, {"users", len(f.users)}, {"rewards due", len(f.due)}, {"rewards issued", len(f.issued)}}
+}
