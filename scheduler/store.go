@@ -11,8 +11,6 @@ import (
 // Store is the durable state as far as sending goes.
 type Store interface {
 	sequencer.Store
-	// State returns what is stored about one lead.
-	State(ctx context.Context, email lodestone.Email) (sequencer.State, error)
 	// Due returns touchpoints of one lane that are due at or before until, earliest first, at most
 	// limit of them, passing over those for which skip says so. next is when the earliest one after
 	// them falls due, zero when none waits.

@@ -25,7 +25,7 @@ const (
 
 // MaxBatch bounds how many messages one transaction applies. What is waiting is taken, so a quiet
 // stream commits each message at once.
-const MaxBatch = 500
+const MaxBatch = 2000
 
 // Config of [NewIntake].
 type Config struct {
@@ -180,87 +180,121 @@ func (in *Intake) read(ctx context.Context) error {
 		}
 	}()
 
+	ready := make(chan Batch)
+	go func() { cancel(in.prepare(ctx, in.mark, arrived, ready)) }()
+
 	// A stream that was deleted and made again would otherwise be waited on for ever.
 	check := time.NewTicker(cmp.Or(in.cfg.VerifyEvery, 30*time.Second))
 	defer check.Stop()
 	// The last messages of a stream may have been deleted, and then nothing comes that says so.
 	quiet := time.NewTimer(quietAfter)
 	defer quiet.Stop()
-	batch := make([]event.Message, 0, MaxBatch)
 	for {
 		select {
-		case m, ok := <-arrived:
-			if !ok {
-				return context.Cause(ctx)
-			}
-			batch, err = take(batch[:0], m)
-			if err != nil {
+		case b := <-ready:
+			if err := in.apply(ctx, b); err != nil {
 				return err
 			}
 			quiet.Reset(quietAfter)
 		case <-quiet.C:
 			in.once.Do(func() { close(in.caught) })
-			continue
 		case <-check.C:
 			if err := in.verify(ctx); err != nil {
 				return err
 			}
-			continue
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	more:
-		for len(batch) < MaxBatch {
+	}
+}
+
+// prepare makes batches ready while the one before is committed: it decodes what arrives and plans it
+// over what the store holds at that moment. What arrives while a batch waits to be handed over is added to
+// it. It ends with ctx, or with an error of a message that is none.
+func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan jetstream.Msg, ready chan<- Batch) error {
+	empty := func() Batch { return Batch{Stream: in.cfg.Stream, Watermark: mark} }
+	b, n := empty(), 0
+	add := func(m jetstream.Msg) error {
+		msg, err := read(m)
+		if err != nil {
+			return err
+		}
+		if msg.Seq <= mark.Seq {
+			return nil // delivered again; it is in this batch or an earlier one
+		}
+		n++
+		mark.Seq = msg.Seq
+		b.Watermark = mark
+		book, now := in.cfg.Rulebook(), time.Now().UTC()
+		w, item := in.decide(msg, book, now)
+		if item != nil {
+			b.Attention = append(b.Attention, *item)
+			return nil
+		}
+		in.ahead(ctx, &w)
+		b.Writes = append(b.Writes, w)
+		return nil
+	}
+	for {
+		handOver, more := ready, arrived
+		if n == 0 {
+			handOver = nil
+		}
+		if n >= MaxBatch {
+			more = nil
+		}
+		var m jetstream.Msg
+		var ok bool
+		select { // everything that waits is taken before a batch is handed over
+		case m, ok = <-more:
+		default:
 			select {
-			case m, ok := <-arrived:
-				if !ok {
-					break more
-				}
-				if batch, err = take(batch, m); err != nil {
-					return err
-				}
-			default:
-				break more
+			case handOver <- b:
+				b, n = empty(), 0
+				continue
+			case m, ok = <-more:
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
 		}
-		if err := in.apply(ctx, batch); err != nil {
+		if !ok {
+			return context.Cause(ctx) // the pump has ended, and said why
+		}
+		if err := add(m); err != nil {
 			return err
 		}
 	}
 }
 
-// take appends what intake needs of a message.
-func take(batch []event.Message, m jetstream.Msg) ([]event.Message, error) {
+// ahead plans a write over the state that the store holds now. Where that cannot be done, or turns out
+// to be another state when the write is carried out, the write is planned in its transaction.
+func (in *Intake) ahead(ctx context.Context, w *Write) {
+	st, err := in.cfg.Store.State(ctx, w.Email)
+	if err != nil {
+		return
+	}
+	counted := false // what is counted belongs to no lead's state, so it counts in the transaction alone
+	st.Starts = func(string, time.Time) int { counted = true; return 0 }
+	if c, err := w.Plan(st); err == nil && !counted {
+		w.Ahead = &Ahead{State: st, Change: c}
+	}
+}
+
+// read takes what intake needs of a message.
+func read(m jetstream.Msg) (*event.Message, error) {
 	meta, err := m.Metadata()
 	if err != nil {
-		return batch, err
+		return nil, err
 	}
-	return append(batch, event.Message{
+	return &event.Message{
 		Subject: m.Subject(), Header: map[string][]string(m.Headers()), Data: m.Data(),
 		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
-	}), nil
+	}, nil
 }
 
 // apply commits a batch with its watermark. A transaction that fails is tried again until it
 // succeeds or ctx is done: going past it would leave its messages behind the watermark for ever.
-func (in *Intake) apply(ctx context.Context, messages []event.Message) error {
-	book, now := in.cfg.Rulebook(), time.Now().UTC()
-	b := Batch{Stream: in.cfg.Stream, Watermark: in.mark, Writes: make([]Write, 0, len(messages))}
-	for i := range messages {
-		m := &messages[i]
-		if m.Seq <= in.mark.Seq {
-			continue // delivered again; applied already
-		}
-		b.Watermark.Seq = m.Seq
-		if w, item := in.decide(m, book, now); item != nil {
-			b.Attention = append(b.Attention, *item)
-		} else {
-			b.Writes = append(b.Writes, w)
-		}
-	}
-	if b.Watermark.Seq == in.mark.Seq {
-		return nil
-	}
+func (in *Intake) apply(ctx context.Context, b Batch) error {
 	delay := 100 * time.Millisecond
 	for {
 		failpoint.Hit(failpoint.IntakeDecided)
@@ -279,7 +313,7 @@ func (in *Intake) apply(ctx context.Context, messages []event.Message) error {
 			}
 			return nil
 		}
-		in.cfg.Log.ErrorContext(ctx, "cannot commit; trying again", "stream", in.cfg.Stream, "messages", len(messages), "error", err)
+		in.cfg.Log.ErrorContext(ctx, "cannot commit; trying again", "stream", in.cfg.Stream, "submissions", len(b.Writes)+len(b.Attention), "error", err)
 		if !pause(ctx, delay) {
 			return ctx.Err()
 		}

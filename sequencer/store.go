@@ -15,6 +15,8 @@ type Store interface {
 	// fails nothing of the batch has happened. It is safe for concurrent use; batches that are
 	// waiting together share a transaction.
 	Commit(ctx context.Context, b Batch) ([]Result, error)
+	// State returns what is stored about one lead.
+	State(ctx context.Context, email lodestone.Email) (State, error)
 	// Watermark returns how far a stream has been applied; zero when it never was.
 	Watermark(ctx context.Context, stream string) (Watermark, error)
 }
@@ -34,6 +36,15 @@ type Batch struct {
 type Write struct {
 	Email lodestone.Email
 	Plan  func(State) (Change, error)
+	// Ahead, when it is given, is what Plan said before the transaction. A store that still holds the
+	// state it was planned over takes it and does not call Plan.
+	Ahead *Ahead
+}
+
+// Ahead is a change that was planned before its transaction, with the state that it was planned over.
+type Ahead struct {
+	State  State
+	Change Change
 }
 
 // State is what a [Write] finds.
@@ -41,6 +52,7 @@ type State struct {
 	Lead        *lodestone.Lead // nil: not known so far
 	Suppression *lodestone.Suppression
 	Starts      Starts // nil where nobody counts: then no brake holds anything
+	Version     []byte // of the lead's record, nil when there is none; given by Store.State, and only its equality means anything
 }
 
 // Result is what became of a [Write].

@@ -167,6 +167,15 @@ func newTxn(tx *bolt.Tx) *txn {
 
 // write carries out one write. The error is one of the store; what Plan says goes into the result.
 func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
+	if a := w.Ahead; a != nil {
+		same, err := t.unchanged(w.Email, a.State)
+		if err != nil {
+			return sequencer.Result{}, err
+		}
+		if same {
+			return sequencer.Result{Change: a.Change}, t.apply(w.Email, a.State.Lead, &a.Change)
+		}
+	}
 	state, err := t.state(w.Email)
 	if err != nil {
 		return sequencer.Result{}, err
@@ -188,6 +197,18 @@ func plan(w *sequencer.Write, st sequencer.State) (c sequencer.Change, err error
 	return w.Plan(st)
 }
 
+// unchanged reports whether the store still holds the state that something was planned over.
+func (t *txn) unchanged(email lodestone.Email, was sequencer.State) (bool, error) {
+	if !bytes.Equal(t.leads.Get([]byte(email)), was.Version) {
+		return false, nil
+	}
+	is, err := t.suppression(email)
+	if err != nil || is == nil || was.Suppression == nil {
+		return is == was.Suppression, err
+	}
+	return is.Reason == was.Suppression.Reason && is.Source == was.Suppression.Source && is.At.Equal(was.Suppression.At), nil
+}
+
 func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 	if v := t.leads.Get([]byte(email)); v != nil {
 		st.Lead = new(lodestone.Lead)
@@ -198,10 +219,17 @@ func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 	if t.tx != nil {
 		st.Starts = t.starts
 	}
-	if st.Suppression, err = suppression(t.supp, email); st.Suppression == nil && err == nil {
-		st.Suppression, err = keptSuppression(t.supp.Tx(), email)
-	}
+	st.Suppression, err = t.suppression(email)
 	return st, err
+}
+
+// suppression is what the list says of an address, or what is kept of one that was erased.
+func (t *txn) suppression(email lodestone.Email) (*lodestone.Suppression, error) {
+	x, err := suppression(t.supp, email)
+	if x == nil && err == nil {
+		x, err = keptSuppression(t.supp.Tx(), email)
+	}
+	return x, err
 }
 
 // apply writes a change: journal, lead, indexes, counts, lists.

@@ -36,6 +36,7 @@ func (s *Store) State(_ context.Context, email lodestone.Email) (st sequencer.St
 	err = s.view(func(tx *bolt.Tx) error {
 		t := txn{leads: tx.Bucket(bLeads), supp: tx.Bucket(bSuppressions)}
 		st, err = t.state(email)
+		st.Version = bytes.Clone(t.leads.Get([]byte(email)))
 		return err
 	})
 	return st, err
