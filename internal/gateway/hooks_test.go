@@ -255,7 +255,7 @@ func TestRefused(t *testing.T) {
 		{"half a body, signed", "POST", "/hooks/squatch", converted[:60], signed(converted[:60]), 400, "bad_body"},
 		{"no type, signed", "POST", "/hooks/squatch", `{"tenantAlias":"test_abc123"}`, signed(`{"tenantAlias":"test_abc123"}`), 400, "bad_body"},
 		{"a page with the token", "POST", "/hooks/factory/user/" + hookToken, html, nil, 400, "bad_body"},
-		{"too long", "POST", rockPath("EmailUnsubscribed"), long, []string{"RR-Signature", rockSignature(hookKey, long)}, 413, "too_large"},
+		{"too long", "POST", rockPath("EmailUnsubscribed"), long, []string{"RR-Signature", rockSignature(hookKey, long), "Expect", "100-continue"}, 413, "too_large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t)
