@@ -344,7 +344,7 @@ func (c *compiler) testFields(d *document, e entry, form *Form) map[string]any {
 	out := make(map[string]any)
 	for _, p := range c.entries(d, e.value, "{email: ada@example.com}") {
 		if form != nil && !c.unread {
-			if _, ok := form.Fields[p.name]; !ok {
+			if _, ok := form.Fields[p.name]; !ok && p.name != form.Honeypot {
 				c.fault(d, p.key, "the form %s has no field %s%s", form.Name, p.name, suggestion(p.name, namesOf(form.Fields)))
 				continue
 			}

@@ -363,7 +363,7 @@ func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write
 			}
 		}()
 		if s, ok := ev.(Submitted); ok {
-			if no := quarantined(st.Lead, &s.Submission, book); no != nil {
+			if no := Quarantined(st.Lead, &s.Submission, book); no != nil {
 				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil
 			}
 			s.Starts = st.Starts

@@ -5,11 +5,11 @@ import (
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
-// quarantined says whether a submission has to wait for a human before anything is decided, and what
+// Quarantined says whether a submission has to wait for a human before anything is decided, and what
 // speaks against it: the form's own condition is true, or somebody has its address entered all over
 // the place. lead is the one it is about, nil when it is new. One that was decided already waits for
 // nobody; and neither does a backfill, which enrolls nobody.
-func quarantined(lead *lodestone.Lead, sub *lodestone.Submission, book *Rulebook) *lodestone.Rejection {
+func Quarantined(lead *lodestone.Lead, sub *lodestone.Submission, book *Rulebook) *lodestone.Rejection {
 	if sub.Backfill {
 		return nil
 	}

@@ -45,7 +45,7 @@ forms:
 		{"decided already", known, lodestone.Submission{ID: "again", Form: "guarded", Email: "ada@example.com", Context: lodestone.Context{Evidence: trapped}}, false},
 		{"a known lead's next", known, lodestone.Submission{ID: "next", Form: "guarded", Email: "ada@example.com", Context: lodestone.Context{Evidence: trapped}}, true},
 	} {
-		no := quarantined(test.lead, &test.sub, book)
+		no := Quarantined(test.lead, &test.sub, book)
 		if (no != nil) != test.want || no != nil && (no.Reason != lodestone.ReasonQuarantined || no.Detail == "") {
 			t.Errorf("%s: %+v, want quarantined %v", test.name, no, test.want)
 		}

@@ -25,7 +25,7 @@ type Report struct {
 	To          time.Time    `json:"to,omitzero"`
 	Submissions uint64       `json:"submissions"`
 	Signals     uint64       `json:"signals"`
-	Rejected    Pair[int]    `json:"rejected"` // submissions that cannot be used
+	Rejected    Pair[int]    `json:"rejected"` // submissions that cannot be used or wait for a human
 	Leads       int          `json:"leads"`
 	Changed     Changed      `json:"changed"`
 	Bands       []Band       `json:"bands"`

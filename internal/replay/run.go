@@ -265,7 +265,8 @@ func newWorker(o *Options, index, parts int, told func()) *worker {
 	for i, set := range []*rules.Set{o.Now, o.Then} {
 		w.worlds[i] = &simulate.World{
 			Book: sequencer.NewRulebook(set), Accounts: o.Accounts, Provider: accepting{},
-			Committed: func(_ *simulate.Lead, c *sequencer.Change) { w.committed(i, c) },
+			Committed:   func(_ *simulate.Lead, c *sequencer.Change) { w.committed(i, c) },
+			Quarantined: func(*lodestone.Submission, *lodestone.Rejection) { w.rejected[i]++ },
 		}
 	}
 	return w

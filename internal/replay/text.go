@@ -111,7 +111,7 @@ func (f *format) report(r *Report) {
 	c := r.Changed
 	f.para("%s of %s leads change%s: %s in score, %s in band, %s in sequence.", number(c.Leads), number(r.Leads), share(c.Leads, r.Leads), number(c.Score), number(c.Band), number(c.Sequence))
 	if r.Rejected.Now+r.Rejected.Then > 0 {
-		f.para("Submissions that cannot be used: %s now, %s then.", number(r.Rejected.Now), number(r.Rejected.Then))
+		f.para("Submissions that cannot be used or wait for a human: %s now, %s then.", number(r.Rejected.Now), number(r.Rejected.Then))
 	}
 
 	var rows [][]string

@@ -52,7 +52,7 @@ func New(set *rules.Set, opts rules.Options) *Runner {
 func (r *Runner) Run(t *rules.Test) Result {
 	out := Result{Name: t.Name, File: t.File, Line: t.Line}
 	s := &story{persons: map[lodestone.Email]*person{}}
-	w := &simulate.World{Book: r.book, Accounts: r.accounts, Provider: &answers{test: t}, Committed: s.committed}
+	w := &simulate.World{Book: r.book, Accounts: r.accounts, Provider: &answers{test: t}, Committed: s.committed, Quarantined: s.quarantined}
 	events, err := s.events(t, r.book)
 	if err == nil {
 		until := t.Until
@@ -111,6 +111,10 @@ type rejection struct {
 	what string
 	at   time.Time
 	lodestone.Rejection
+}
+
+func (s *story) quarantined(sub *lodestone.Submission, no *lodestone.Rejection) {
+	s.rejected = append(s.rejected, rejection{"form " + sub.Form, sub.At, *no})
 }
 
 // person is what happened to one lead.

@@ -14,6 +14,8 @@ import (
 const ruleFile = `
 forms:
   guide:
+    honeypot: website
+    quarantine: risk.honeypot
     fields:
       email: {type: email, required: true}
       name: {type: text}
@@ -118,6 +120,9 @@ expect: {touchpoints: [{step: invite, outcome: sent}, {step: refer, outcome: sch
 		"a submission that cannot be used": `
 submit: {form: guide, fields: {email: a@b.example}}
 expect: {rejected: missing_field, sequence: none}`,
+		"one that looks like spam waits for a human": `
+submit: {form: guide, fields: {email: a@b.example, size: 100, website: buy}}
+expect: {rejected: quarantined, sequence: none, touchpoints: [], only: true}`,
 		"refused": `
 submit: {form: guide, fields: {email: a@b.example, size: 100, name: Ada}}
 provider: {provider.invite: refused}

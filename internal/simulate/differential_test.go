@@ -31,6 +31,8 @@ import (
 const differing = `
 forms:
   guide:
+    honeypot: website
+    quarantine: risk.honeypot
     fields:
       email: {type: email, required: true}
       name: {type: text}
@@ -104,7 +106,7 @@ func random(r *rand.Rand, n int) history {
 	for range r.IntN(4) {
 		h.answers = append(h.answers, rules.Answers[r.IntN(len(rules.Answers))])
 	}
-	submission := func(id string, at time.Time) []byte {
+	submission := func(id string, at time.Time, spam bool) []byte {
 		fields := map[string]any{"email": string(h.email), "country": countries[r.IntN(len(countries))]}
 		if r.IntN(2) == 0 {
 			fields["size"] = r.IntN(300)
@@ -114,6 +116,9 @@ func random(r *rand.Rand, n int) history {
 		}
 		if r.IntN(2) == 0 {
 			fields["name"] = "Ada"
+		}
+		if spam {
+			fields["website"] = "buy"
 		}
 		var ctx *lodestone.Context
 		if r.IntN(2) == 0 {
@@ -129,7 +134,7 @@ func random(r *rand.Rand, n int) history {
 	for i := range 1 + r.IntN(2) {
 		at := bubble.Add(-time.Duration(r.IntN(72)) * time.Hour)
 		id := fmt.Sprintf("%d-%d", n, i-r.IntN(2)*i) // now and then a repeat
-		h.before = append(h.before, &nats.Msg{Subject: "lodestone.forms.guide", Header: header, Data: submission(id, at)})
+		h.before = append(h.before, &nats.Msg{Subject: "lodestone.forms.guide", Header: header, Data: submission(id, at, r.IntN(10) == 0)})
 	}
 	for i := range r.IntN(5) {
 		// Leads share their moments, so that the worker has much to do at once; the events of one lead differ by
@@ -140,7 +145,7 @@ func random(r *rand.Rand, n int) history {
 		switch r.IntN(8) {
 		case 0, 1, 2, 3:
 			rec.Stream = sequencer.FormsStream
-			m.Subject, m.Header, m.Data = "lodestone.forms.guide", header, submission(fmt.Sprintf("%d-after-%d", n, i-r.IntN(2)*i), at)
+			m.Subject, m.Header, m.Data = "lodestone.forms.guide", header, submission(fmt.Sprintf("%d-after-%d", n, i-r.IntN(2)*i), at, false)
 		case 4:
 			m.Subject = "lodestone.signals.converted"
 		case 5:

@@ -45,6 +45,8 @@ type World struct {
 	Provider Provider
 	// Committed is told of every change, which is what the worker would have committed; may be nil.
 	Committed func(*Lead, *sequencer.Change)
+	// Quarantined is told of every submission that waits for a human instead of being decided; may be nil.
+	Quarantined func(*lodestone.Submission, *lodestone.Rejection)
 }
 
 // Lead is all that a world keeps of one person.
@@ -77,6 +79,14 @@ func Accounts(opts rules.Options) map[string]scheduler.Account {
 
 // Apply lets an event happen to a lead at a moment.
 func (w *World) Apply(l *Lead, ev sequencer.Event, now time.Time) error {
+	if s, ok := ev.(sequencer.Submitted); ok {
+		if no := sequencer.Quarantined(l.Lead, &s.Submission, w.Book); no != nil {
+			if w.Quarantined != nil {
+				w.Quarantined(&s.Submission, no)
+			}
+			return nil
+		}
+	}
 	c, err := sequencer.Plan(l.Lead, ev, w.Book, now)
 	if err != nil {
 		return err
