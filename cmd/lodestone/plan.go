@@ -30,7 +30,7 @@ func (c *cli) planCmd() *cobra.Command {
 		Long: `Plan runs the stored submissions and signals through the rules in force and through those in DIR, side by
 side on a virtual clock, and says what would change: which leads get another score, band or sequence, how
 many touchpoints go out a day, who is mid-flight, what the providers' rates mean. Nothing is stored and
-nothing is sent. In both worlds providers accept everything.
+nothing is sent. In both worlds providers accept everything, and no brake holds anything.
 
 Submissions come from the stream, which keeps 90 days; where it holds none, from the journal, which keeps
 what was decided and not what was submitted. Exit code 3 means that the rule files are faulty.`,

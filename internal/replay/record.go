@@ -6,6 +6,9 @@
 // messages for 90 days, or, where these hold none, from the journal, which keeps what was decided and not
 // what was submitted. It is taken from the running worker over its socket, or read here when none runs.
 //
+// In both worlds providers accept everything, and no brake holds anything: brakes count the enrollments of all
+// leads, and here each lead goes its way by itself. Both begin with the first record, with nobody known.
+//
 // Memory stays bounded however many leads there are: records are first dealt out to temporary files by the
 // hash of the lead's address, and then each file is replayed by itself, with its own leads in memory.
 package replay

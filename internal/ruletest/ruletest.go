@@ -52,7 +52,7 @@ func New(set *rules.Set, opts rules.Options) *Runner {
 func (r *Runner) Run(t *rules.Test) Result {
 	out := Result{Name: t.Name, File: t.File, Line: t.Line}
 	s := &story{persons: map[lodestone.Email]*person{}}
-	w := &simulate.World{Book: r.book, Accounts: r.accounts, Provider: &answers{test: t}, Committed: s.committed, Quarantined: s.quarantined}
+	w := &simulate.World{Book: r.book, Accounts: r.accounts, Provider: &answers{test: t}, Committed: s.committed, Quarantined: s.quarantined, Brakes: &simulate.Brakes{}}
 	events, err := s.events(t, r.book)
 	if err == nil {
 		until := t.Until

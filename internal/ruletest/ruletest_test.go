@@ -33,10 +33,22 @@ sequences:
     steps:
       - {name: invite, after: 10m, do: provider.invite, with: {firstName: '${fields.name ?? "there"}'}}
       - {name: refer, after: 1d, do: provider.refer, with: {referralCode: '${fields.name}'}}
+  braked:
+    when: fields.size == 7
+    brake: {enrollments: 2, per: 1h}
+    steps: [{name: slow, do: provider.invite, with: {firstName: there}}]
+  many:
+    when: fields.size == 9
+    steps:
+      - {name: one, do: provider.invite, with: {firstName: there}}
+      - {name: two, do: provider.invite, with: {firstName: there}}
+      - {name: three, do: provider.invite, with: {firstName: there}}
   warm:
     when: band == "warm"
     consent: required
     steps: [{name: wait, after: 2d, do: provider.invite, with: {firstName: there}}]
+caps:
+  - {max: 2, per: 7d}
 tests:
 `
 
@@ -123,6 +135,25 @@ expect: {rejected: missing_field, sequence: none}`,
 		"one that looks like spam waits for a human": `
 submit: {form: guide, fields: {email: a@b.example, size: 100, website: buy}}
 expect: {rejected: quarantined, sequence: none, touchpoints: [], only: true}`,
+		"the third of an hour is held by the brake": `
+submit:
+  - {form: guide, fields: {email: a@b.example, size: 7, name: Ada}}
+  - {form: guide, fields: {email: b@b.example, size: 7, name: Ada}}
+  - {form: guide, fields: {email: c@b.example, size: 7, name: Ada}, at: 59m}
+  - {form: guide, fields: {email: d@b.example, size: 7, name: Ada}, at: 3h}
+expect:
+  - {email: b@b.example, touchpoints: [{step: slow, outcome: sent}]}
+  - {email: c@b.example, sequence: braked, touchpoints: [{step: slow, outcome: held, reason: braked}], only: true}
+  - {email: d@b.example, touchpoints: [{step: slow, outcome: sent}]}`,
+		"the cap puts the third of a week off": `
+submit: {form: guide, fields: {email: a@b.example, size: 9}}
+expect:
+  touchpoints:
+    - {step: one, outcome: sent, at: 0s}
+    - {step: two, outcome: sent, at: 0s}
+    - {step: three, outcome: deferred, reason: capped}
+    - {step: three, outcome: sent, at: 7d}
+  only: true`,
 		"refused": `
 submit: {form: guide, fields: {email: a@b.example, size: 100, name: Ada}}
 provider: {provider.invite: refused}

@@ -46,6 +46,8 @@ scoring:
     - {name: business, when: not lead.freemail, points: 20}
     - {name: large, points: 'fields.size >= 100 ? 45 : 0'}
     - {name: again, when: lead.submissions > 1, points: 10, each: true, half_life: 5d}
+caps:
+  - {max: 2, per: 4d}
 sequences:
   hot:
     when: band == "hot"
@@ -67,12 +69,18 @@ sequences:
   warm:
     when: band == "warm"
     priority: 10
+    holdout: 20%
     reenter: always
     exit: signals.converted or band == "cold"
     zone: America/New_York
     steps:
       - {name: wait, after: 2d, window: {from: "08:00", to: "10:00"}, do: provider.invite, with: {firstName: '${fields.name ?? "there"}'}}
-      - {name: again, after: 5d, grace: 1h, do: provider.invite, with: {firstName: there}}
+      - name: again
+        after: 5d
+        grace: 1h
+        variants:
+          plain: {weight: 2, do: provider.invite, with: {firstName: there}}
+          coded: {do: provider.refer, with: {referralCode: '${fields.code ?? "none"}'}}
 `
 
 func differingOptions() rules.Options {
@@ -345,7 +353,7 @@ func differ(t *testing.T, r *rand.Rand, n int) {
 	for _, must := range []string{
 		"sent accepted", "sent found", "failed refused", "failed bad_parameters", "held unclear", "scheduled absent", "scheduled not_done",
 		"scheduled rate_limited", "scheduled check_failed", "skipped unsubscribed", "skipped suppressed", "skipped no_consent",
-		"skipped condition_false", "skipped stale", "cancelled superseded", "cancelled converted",
+		"skipped condition_false", "skipped stale", "skipped holdout", "scheduled capped", "scheduled outside_window", "cancelled superseded", "cancelled converted",
 	} {
 		if came[must] == 0 {
 			t.Errorf("no touchpoint ever came to %q; all of them: %v", must, came)

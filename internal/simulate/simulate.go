@@ -45,6 +45,9 @@ type World struct {
 	Provider Provider
 	// Committed is told of every change, which is what the worker would have committed; may be nil.
 	Committed func(*Lead, *sequencer.Change)
+	// Brakes counts enrollments; nil: no brake holds anything. It is for worlds in which the events of all leads
+	// come in the order of their time.
+	Brakes *Brakes
 	// Quarantined is told of every submission that waits for a human instead of being decided; may be nil.
 	Quarantined func(*lodestone.Submission, *lodestone.Rejection)
 }
@@ -53,6 +56,28 @@ type World struct {
 type Lead struct {
 	Email lodestone.Email
 	sequencer.State
+}
+
+// Brakes counts the enrollments of sequences by the minute, as a store does for their brakes.
+type Brakes struct{ minutes map[string]map[int64]int }
+
+func (b *Brakes) count(sequence string, at time.Time) {
+	if b.minutes == nil {
+		b.minutes = map[string]map[int64]int{}
+	}
+	if b.minutes[sequence] == nil {
+		b.minutes[sequence] = map[int64]int{}
+	}
+	b.minutes[sequence][at.Unix()/60]++
+}
+
+func (b *Brakes) since(sequence string, since time.Time) (n int) {
+	for minute, started := range b.minutes[sequence] {
+		if minute >= since.Unix()/60 {
+			n += started
+		}
+	}
+	return n
 }
 
 // The settings of an account that does not say otherwise.
@@ -86,6 +111,10 @@ func (w *World) Apply(l *Lead, ev sequencer.Event, now time.Time) error {
 			}
 			return nil
 		}
+		if w.Brakes != nil {
+			s.Starts = w.Brakes.since
+			ev = s
+		}
 	}
 	c, err := sequencer.Plan(l.Lead, ev, w.Book, now)
 	if err != nil {
@@ -93,6 +122,9 @@ func (w *World) Apply(l *Lead, ev sequencer.Event, now time.Time) error {
 	}
 	if c.Lead != nil {
 		l.Lead = c.Lead
+	}
+	if c.Started != "" && w.Brakes != nil {
+		w.Brakes.count(c.Started, now)
 	}
 	if c.Suppress != nil {
 		l.Suppression = c.Suppress
