@@ -31,7 +31,7 @@ import (
 )
 
 // Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved],
-// [Suppressed] or [Forgotten].
+// [Suppressed], [Braked] or [Forgotten].
 type Event interface{ event() }
 
 // Submitted is a usable form submission.
