@@ -69,6 +69,23 @@ sequence that nobody enters, a value that can be missing. With --strict they cou
 	return cmd
 }
 
+// refuse tells of the faults in rule files as `check` does, and ends with errFound; asJSON is what --json
+// prints of them. Another error is returned as it is.
+func (c *cli) refuse(dir string, err error, asJSON func(rules.Faults) any) error {
+	var faults rules.Faults
+	if !errors.As(err, &faults) {
+		return err
+	}
+	faults = placed(dir, faults)
+	if c.flags.json {
+		return errors.Join(c.printJSON(asJSON(faults)), errFound)
+	}
+	for _, f := range faults {
+		fmt.Fprintln(c.err, f)
+	}
+	return errFound
+}
+
 // placed names the files of faults as seen from the working directory, where an editor or a terminal
 // finds them.
 func placed(dir string, faults rules.Faults) rules.Faults {

@@ -48,19 +48,8 @@ what was decided and not what was submitted. Exit code 3 means that the rule fil
 				return err
 			}
 			then, err := rules.Load(dir, opts)
-			var faults rules.Faults
-			if errors.As(err, &faults) {
-				faults = placed(dir, faults)
-				if c.flags.json {
-					return errors.Join(c.printJSON(map[string]any{"faults": faults}), errFound)
-				}
-				for _, f := range faults {
-					fmt.Fprintln(c.err, f)
-				}
-				return errFound
-			}
 			if err != nil {
-				return err
+				return c.refuse(dir, err, func(f rules.Faults) any { return map[string]any{"faults": f} })
 			}
 			report, err := c.plan(cmd.Context(), then, opts, sample)
 			if err != nil {

@@ -75,19 +75,8 @@ type testReport struct {
 // runTests compiles the files, runs their tests and tells. The error is errFound when something is wrong.
 func (c *cli) runTests(dir string, files []rules.File, opts rules.Options, o *testOptions) error {
 	set, err := rules.Compile(files, opts)
-	var faults rules.Faults
-	if errors.As(err, &faults) {
-		faults = placed(dir, faults)
-		if c.flags.json {
-			return errors.Join(c.printJSON(testReport{Tests: []ruletest.Result{}, Faults: faults}), errFound)
-		}
-		for _, f := range faults {
-			fmt.Fprintln(c.err, f)
-		}
-		return errFound
-	}
 	if err != nil {
-		return err
+		return c.refuse(dir, err, func(f rules.Faults) any { return testReport{Tests: []ruletest.Result{}, Faults: f} })
 	}
 	start := time.Now()
 	report := testReport{Tests: []ruletest.Result{}}
