@@ -220,14 +220,14 @@ func writeTouchpoints(w io.Writer, x *api.Explanation) {
 
 func writeEnrollment(w io.Writer, x *api.Explanation, e *api.Enrollment) {
 	if x.History == nil && x.Decision != nil && x.Decision.Enrollment == e.ID {
-		fmt.Fprintf(w, "\nWould be in sequence %s, version %s\n", e.Sequence, e.Version)
+		fmt.Fprintf(w, "\nWould be in sequence %s%s, version %s\n", e.Sequence, variantWords(e.Variant), e.Version)
 		return
 	}
 	in := "In"
 	if e.State != lodestone.EnrollmentActive {
 		in = "Last in"
 	}
-	fmt.Fprintf(w, "\n%s sequence %s", in, e.Sequence)
+	fmt.Fprintf(w, "\n%s sequence %s%s", in, e.Sequence, variantWords(e.Variant))
 	if !e.StartedAt.IsZero() {
 		fmt.Fprintf(w, " since %s", utc(e.StartedAt))
 	}
@@ -238,8 +238,19 @@ func writeEnrollment(w io.Writer, x *api.Explanation, e *api.Enrollment) {
 	fmt.Fprintf(w, "%s; version %s\n", because(e.Reason, string(e.State)), e.Version)
 }
 
+// variantWords names a variant, with a blank before it; empty where there is none.
+func variantWords(variant string) string {
+	switch variant {
+	case "":
+		return ""
+	case rules.VariantHoldout:
+		return " (holdout: never contacted)"
+	}
+	return " (variant " + variant + ")"
+}
+
 func writeTouchpoint(w io.Writer, t *api.Touchpoint) {
-	fmt.Fprintf(w, "  %s.%s, %s: %s\n", t.Sequence, t.Step, t.Operation, stateWords(t.State, t.Reason))
+	fmt.Fprintf(w, "  %s.%s%s, %s: %s\n", t.Sequence, t.Step, variantWords(t.Variant), t.Operation, stateWords(t.State, t.Reason))
 	fmt.Fprintf(w, "      %s\n", t.ID)
 	for _, v := range t.Verdicts {
 		writeVerdict(w, "      ", &v)

@@ -55,6 +55,7 @@ type Enrollment struct {
 	ID        string                    `json:"id"`
 	Sequence  string                    `json:"sequence"`
 	Version   string                    `json:"version"`
+	Variant   string                    `json:"variant,omitempty"` // of a split; holdout: never contacted
 	State     lodestone.EnrollmentState `json:"state"`
 	Reason    lodestone.Reason          `json:"reason"` // why it ended; empty while active
 	StartedAt time.Time                 `json:"started_at,omitzero"`
@@ -66,6 +67,7 @@ type Touchpoint struct {
 	ID        string                    `json:"id"`
 	Sequence  string                    `json:"sequence"`
 	Step      string                    `json:"step"`
+	Variant   string                    `json:"variant,omitempty"` // of the sequence, of the step, or both with / between
 	Operation string                    `json:"operation"`
 	State     lodestone.TouchpointState `json:"state"`
 	Reason    lodestone.Reason          `json:"reason"`
@@ -111,6 +113,7 @@ type Coming struct {
 	ID        string                    `json:"id"`
 	Sequence  string                    `json:"sequence"`
 	Step      string                    `json:"step"`
+	Variant   string                    `json:"variant,omitempty"` // of the sequence, of the step, or both with / between
 	Operation string                    `json:"operation"`
 	State     lodestone.TouchpointState `json:"state"`
 	At        time.Time                 `json:"at"`       // the earliest moment, on what is known today
@@ -213,7 +216,7 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 	}
 	for _, n := range e.Enrollments {
 		if n.State == lodestone.EnrollmentActive {
-			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, StartedAt: e.At}
+			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, Variant: n.Variant, State: n.State, StartedAt: e.At}
 			if e.Decision != nil {
 				x.Enrollment.StartedAt = e.Decision.SubmittedAt
 			}
@@ -222,11 +225,11 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 			if x.Enrollment != nil {
 				started = x.Enrollment.StartedAt
 			}
-			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, Reason: n.Reason, StartedAt: started, EndedAt: e.At}
+			x.Enrollment = &Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, Variant: n.Variant, State: n.State, Reason: n.Reason, StartedAt: started, EndedAt: e.At}
 			x.Past = append(x.Past, *x.Enrollment)
 		} else {
 			// It was superseded by the one that stands there.
-			x.Past = append(x.Past, Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, State: n.State, Reason: n.Reason, EndedAt: e.At})
+			x.Past = append(x.Past, Enrollment{ID: n.ID, Sequence: n.Sequence, Version: n.Version, Variant: n.Variant, State: n.State, Reason: n.Reason, EndedAt: e.At})
 		}
 	}
 	for i := range e.Touchpoints {
@@ -240,6 +243,7 @@ func (x *Explanation) fold(e *lodestone.Entry) {
 func (x *Explanation) foldTouchpoint(n *lodestone.TouchpointEntry, at time.Time) {
 	t := x.touchpoint(n.ID, n.Sequence, n.Step)
 	was, braked := t.State, t.Reason == lodestone.ReasonBraked
+	t.Variant = cmp.Or(n.Variant, t.Variant)
 	t.State, t.Reason, t.Operation, t.Detail = n.State, n.Reason, cmp.Or(n.Operation, t.Operation), n.Detail
 	if !n.DueAt.IsZero() {
 		t.DueAt = n.DueAt
@@ -291,7 +295,7 @@ func (x *Explanation) current(l *lodestone.Lead) {
 	if e == nil {
 		return
 	}
-	x.Enrollment = &Enrollment{ID: e.ID, Sequence: e.Sequence, Version: e.Version, State: e.State, StartedAt: e.StartedAt}
+	x.Enrollment = &Enrollment{ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: e.State, StartedAt: e.StartedAt}
 	t := e.Touchpoint
 	if t == nil {
 		return
