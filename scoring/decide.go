@@ -374,7 +374,6 @@ func texts(words []string) []any {
 // decider computes regions for the parsed source of one program.
 type decider struct {
 	schema *Schema
-	early  bool
 	left   int // steps before everything becomes Everywhere
 	types  map[ast.Node]Type
 	memo   map[question]Region

@@ -44,7 +44,7 @@ type message struct {
 
 // Required is the environment variable that makes a machine without Chromium fail the tests instead of
 // leaving out those that drive it. It is set where nothing may be left out.
-const Required = "LODESTONE_TEST_CHROMIUM"
+const Required = "CHROMIUM_REQUIRED"
 
 // Start starts a browser. Without Chromium on the machine the test is left out and says how to get it, or
 // fails where [Required] is set.
