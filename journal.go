@@ -18,13 +18,14 @@ type Entry struct {
 	Signal      *SignalEntry      `json:"signal,omitempty" msg:"g,omitempty"`
 	Call        *CallEntry        `json:"call,omitempty" msg:"c,omitempty"`
 	Suppression *SuppressionEntry `json:"suppression,omitempty" msg:"s,omitempty"`
+	Operator    *OperatorEntry    `json:"operator,omitempty" msg:"op,omitempty"`   // by whose word the rest happened; without a lead it stands in no chain
 	Enrollments []EnrollmentEntry `json:"enrollments,omitempty" msg:"n,omitempty"` // begun or ended, in order
 	Touchpoints []TouchpointEntry `json:"touchpoints,omitempty" msg:"t,omitempty"` // changes of state, in order
 }
 
 // Empty reports whether the entry records nothing.
 func (e *Entry) Empty() bool {
-	return e.Decision == nil && e.Rejected == nil && e.Signal == nil && e.Call == nil && e.Suppression == nil && len(e.Enrollments) == 0 && len(e.Touchpoints) == 0
+	return e.Decision == nil && e.Rejected == nil && e.Signal == nil && e.Call == nil && e.Suppression == nil && e.Operator == nil && len(e.Enrollments) == 0 && len(e.Touchpoints) == 0
 }
 
 // Decision is what one submission led to, and why. Every submission yields exactly one.
@@ -120,6 +121,15 @@ type CallEntry struct {
 	Trace     string        `json:"trace" msg:"t"` // names this call in logs and to the caller
 }
 
+// OperatorEntry records what a person told the worker to do.
+type OperatorEntry struct {
+	By      string `json:"by" msg:"b"`                          // command, console or a persona, and who
+	Command string `json:"command" msg:"c"`                     // pause, resume, retry, cancel, release, …
+	Subject string `json:"subject,omitempty" msg:"s,omitempty"` // what it was about: a scope, an id
+	Reason  string `json:"reason,omitempty" msg:"r,omitempty"`  // why, in the person's words
+	Detail  string `json:"detail,omitempty" msg:"d,omitempty"`  // what it did
+}
+
 // EnrollmentEntry records the begin or the end of an enrollment.
 type EnrollmentEntry struct {
 	ID       string          `json:"id" msg:"i"`
@@ -163,6 +173,12 @@ type Attention struct {
 	Subject string              `json:"-" msg:"s,omitempty"` // of the message as it came
 	Header  map[string][]string `json:"-" msg:"h,omitempty"`
 	Data    []byte              `json:"-" msg:"b,omitempty"`
+
+	// Received is when the stream took the message; zero in items of earlier versions.
+	Received time.Time `json:"-" msg:"rt,omitempty"`
+	// Enrollment is where a failed touchpoint stood, with the touchpoint, so that a human can have it
+	// tried again after the lead's record went on without it.
+	Enrollment *Enrollment `json:"-" msg:"en,omitempty"`
 }
 
 // IsSignal reports whether the item holds a signal that could not be used, rather than a submission.

@@ -128,6 +128,12 @@ type Enrollment struct {
 	Priority   int             `msg:"p,omitempty"`
 	Variant    string          `msg:"vr,omitempty"` // of the sequence; empty where it has none
 	Touchpoint *Touchpoint     `msg:"t,omitempty"`  // the pending one; nil once the enrollment is over
+	// Parked is the scheduled touchpoint of a later step while a human has an earlier one, which had
+	// failed, tried again. It takes its place again when that one ends.
+	Parked *Touchpoint `msg:"pk,omitempty"`
+	// Done names steps that ended before a human moved the enrollment to another version: their
+	// touchpoints exist, so they are not planned again wherever that version has them.
+	Done []string `msg:"dn,omitempty"`
 }
 
 // PastEnrollment remembers how a lead last left a sequence, for `reenter`.
@@ -177,14 +183,15 @@ type Touchpoint struct {
 	Operation  string          `msg:"o"`            // a verb (invite, refer) or an operation of the catalogue
 	State      TouchpointState `msg:"st"`
 	Reason     Reason          `msg:"r,omitempty"`
-	PlannedAt  time.Time       `msg:"p"`           // its first allowed moment
-	DueAt      time.Time       `msg:"d"`           // when to look at it next: first dispatch, retry or look-up
-	Attempts   int             `msg:"n,omitempty"` // calls made that used up an attempt
-	Delays     int             `msg:"y,omitempty"` // deferrals in a row without a call that was answered; drives the backoff
-	Intended   time.Time       `msg:"t,omitempty"` // when the current intent was stored
-	GivenUp    time.Time       `msg:"g,omitempty"` // when the call of that intent was given up, for look-ups
-	Lookups    int             `msg:"l,omitempty"` // look-ups made since
-	Parameters map[string]any  `msg:"w,omitempty"` // what the current intent sends, for the look-up
+	PlannedAt  time.Time       `msg:"p"`            // its first allowed moment
+	DueAt      time.Time       `msg:"d"`            // when to look at it next: first dispatch, retry or look-up
+	Attempts   int             `msg:"n,omitempty"`  // calls made that used up an attempt
+	Delays     int             `msg:"y,omitempty"`  // deferrals in a row without a call that was answered; drives the backoff
+	Intended   time.Time       `msg:"t,omitempty"`  // when the current intent was stored
+	GivenUp    time.Time       `msg:"g,omitempty"`  // when the call of that intent was given up, for look-ups
+	Lookups    int             `msg:"l,omitempty"`  // look-ups made since
+	Parameters map[string]any  `msg:"w,omitempty"`  // what the current intent sends, for the look-up
+	Forgiven   int             `msg:"fg,omitempty"` // of Attempts: those made before a human said to try again
 }
 
 // ID returns the id of a touchpoint: the enrollment's and the step's name.

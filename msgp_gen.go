@@ -12,8 +12,8 @@ import (
 func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(11)
-	var zb0001Mask uint16 /* 11 bits */
+	zb0001Len := uint32(13)
+	var zb0001Mask uint16 /* 13 bits */
 	_ = zb0001Mask
 	if z.Form == "" {
 		zb0001Len--
@@ -42,6 +42,14 @@ func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Data == nil {
 		zb0001Len--
 		zb0001Mask |= 0x400
+	}
+	if z.Received == (time.Time{}) {
+		zb0001Len--
+		zb0001Mask |= 0x800
+	}
+	if z.Enrollment == nil {
+		zb0001Len--
+		zb0001Mask |= 0x1000
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -101,6 +109,24 @@ func (z *Attention) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "b"
 			o = append(o, 0xa1, 0x62)
 			o = msgp.AppendBytes(o, z.Data)
+		}
+		if (zb0001Mask & 0x800) == 0 { // if not omitted
+			// string "rt"
+			o = append(o, 0xa2, 0x72, 0x74)
+			o = msgp.AppendTimeExt(o, z.Received)
+		}
+		if (zb0001Mask & 0x1000) == 0 { // if not omitted
+			// string "en"
+			o = append(o, 0xa2, 0x65, 0x6e)
+			if z.Enrollment == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Enrollment.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Enrollment")
+					return
+				}
+			}
 		}
 	}
 	return
@@ -237,6 +263,29 @@ func (z *Attention) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Data")
 				return
 			}
+		case "rt":
+			z.Received, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Received")
+				return
+			}
+		case "en":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Enrollment = nil
+			} else {
+				if z.Enrollment == nil {
+					z.Enrollment = new(Enrollment)
+				}
+				bts, err = z.Enrollment.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Enrollment")
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -261,7 +310,12 @@ func (z *Attention) Msgsize() (s int) {
 			}
 		}
 	}
-	s += 2 + msgp.BytesPrefixSize + len(z.Data)
+	s += 2 + msgp.BytesPrefixSize + len(z.Data) + 3 + msgp.TimeSize + 3
+	if z.Enrollment == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Enrollment.Msgsize()
+	}
 	return
 }
 
@@ -1399,8 +1453,8 @@ func (z Email) Msgsize() (s int) {
 func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(15)
-	var zb0001Mask uint16 /* 15 bits */
+	zb0001Len := uint32(17)
+	var zb0001Mask uint32 /* 17 bits */
 	_ = zb0001Mask
 	if z.EndedAt == (time.Time{}) {
 		zb0001Len--
@@ -1422,8 +1476,16 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
+	if z.Parked == nil {
+		zb0001Len--
+		zb0001Mask |= 0x8000
+	}
+	if z.Done == nil {
+		zb0001Len--
+		zb0001Mask |= 0x10000
+	}
 	// variable map header, size zb0001Len
-	o = append(o, 0x80|uint8(zb0001Len))
+	o = msgp.AppendMapHeader(o, zb0001Len)
 
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
@@ -1500,6 +1562,27 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 					err = msgp.WrapError(err, "Touchpoint")
 					return
 				}
+			}
+		}
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "pk"
+			o = append(o, 0xa2, 0x70, 0x6b)
+			if z.Parked == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Parked.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Parked")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
+			// string "dn"
+			o = append(o, 0xa2, 0x64, 0x6e)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Done)))
+			for za0003 := range z.Done {
+				o = msgp.AppendString(o, z.Done[za0003])
 			}
 		}
 	}
@@ -1651,6 +1734,42 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "pk":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Parked = nil
+			} else {
+				if z.Parked == nil {
+					z.Parked = new(Touchpoint)
+				}
+				bts, err = z.Parked.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Parked")
+					return
+				}
+			}
+		case "dn":
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Done")
+				return
+			}
+			if cap(z.Done) >= int(zb0004) {
+				z.Done = (z.Done)[:zb0004]
+			} else {
+				z.Done = make([]string, zb0004)
+			}
+			for za0003 := range z.Done {
+				z.Done[za0003], bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Done", za0003)
+					return
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -1665,7 +1784,7 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Enrollment) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(z.Rules) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.MapHeaderSize
+	s = 3 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(z.Rules) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.MapHeaderSize
 	if z.Fields != nil {
 		for za0001, za0002 := range z.Fields {
 			_ = za0002
@@ -1677,6 +1796,16 @@ func (z *Enrollment) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += z.Touchpoint.Msgsize()
+	}
+	s += 3
+	if z.Parked == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Parked.Msgsize()
+	}
+	s += 3 + msgp.ArrayHeaderSize
+	for za0003 := range z.Done {
+		s += msgp.StringPrefixSize + len(z.Done[za0003])
 	}
 	return
 }
@@ -1839,8 +1968,8 @@ func (z EnrollmentState) Msgsize() (s int) {
 func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(10)
-	var zb0001Mask uint16 /* 10 bits */
+	zb0001Len := uint32(11)
+	var zb0001Mask uint16 /* 11 bits */
 	_ = zb0001Mask
 	if z.Prev == 0 {
 		zb0001Len--
@@ -1866,13 +1995,17 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x80
 	}
-	if z.Enrollments == nil {
+	if z.Operator == nil {
 		zb0001Len--
 		zb0001Mask |= 0x100
 	}
-	if z.Touchpoints == nil {
+	if z.Enrollments == nil {
 		zb0001Len--
 		zb0001Mask |= 0x200
+	}
+	if z.Touchpoints == nil {
+		zb0001Len--
+		zb0001Mask |= 0x400
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -1982,6 +2115,19 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "op"
+			o = append(o, 0xa2, 0x6f, 0x70)
+			if z.Operator == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o, err = z.Operator.MarshalMsg(o)
+				if err != nil {
+					err = msgp.WrapError(err, "Operator")
+					return
+				}
+			}
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
 			// string "n"
 			o = append(o, 0xa1, 0x6e)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Enrollments)))
@@ -1993,7 +2139,7 @@ func (z *Entry) MarshalMsg(b []byte) (o []byte, err error) {
 				}
 			}
 		}
-		if (zb0001Mask & 0x200) == 0 { // if not omitted
+		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "t"
 			o = append(o, 0xa1, 0x74)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Touchpoints)))
@@ -2169,6 +2315,23 @@ func (z *Entry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					}
 				}
 			}
+		case "op":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Operator = nil
+			} else {
+				if z.Operator == nil {
+					z.Operator = new(OperatorEntry)
+				}
+				bts, err = z.Operator.UnmarshalMsg(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Operator")
+					return
+				}
+			}
 		case "n":
 			var zb0004 uint32
 			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
@@ -2250,6 +2413,12 @@ func (z *Entry) Msgsize() (s int) {
 		s += msgp.NilSize
 	} else {
 		s += 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Suppression.Reason) + 2 + msgp.StringPrefixSize + len(z.Suppression.Source)
+	}
+	s += 3
+	if z.Operator == nil {
+		s += msgp.NilSize
+	} else {
+		s += z.Operator.Msgsize()
 	}
 	s += 2 + msgp.ArrayHeaderSize
 	for za0001 := range z.Enrollments {
@@ -2931,16 +3100,16 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "ct":
-			var zb0011 uint32
-			zb0011, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0010 uint32
+			zb0010, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Contacts")
 				return
 			}
-			if cap(z.Contacts) >= int(zb0011) {
-				z.Contacts = (z.Contacts)[:zb0011]
+			if cap(z.Contacts) >= int(zb0010) {
+				z.Contacts = (z.Contacts)[:zb0010]
 			} else {
-				z.Contacts = make([]time.Time, zb0011)
+				z.Contacts = make([]time.Time, zb0010)
 			}
 			for za0009 := range z.Contacts {
 				z.Contacts[za0009], bts, err = msgp.ReadTimeUTCBytes(bts)
@@ -3105,6 +3274,121 @@ func (z *Line) UnmarshalMsg(bts []byte) (o []byte, err error) {
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Line) Msgsize() (s int) {
 	s = 1 + 2 + msgp.StringPrefixSize + len(z.Rule) + 2 + msgp.StringPrefixSize + len(z.Version) + 2 + msgp.Float64Size + 2 + msgp.TimeSize + 2 + msgp.DurationSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
+func (z *OperatorEntry) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// check for omitted fields
+	zb0001Len := uint32(5)
+	var zb0001Mask uint8 /* 5 bits */
+	_ = zb0001Mask
+	if z.Subject == "" {
+		zb0001Len--
+		zb0001Mask |= 0x4
+	}
+	if z.Reason == "" {
+		zb0001Len--
+		zb0001Mask |= 0x8
+	}
+	if z.Detail == "" {
+		zb0001Len--
+		zb0001Mask |= 0x10
+	}
+	// variable map header, size zb0001Len
+	o = append(o, 0x80|uint8(zb0001Len))
+
+	// skip if no fields are to be emitted
+	if zb0001Len != 0 {
+		// string "b"
+		o = append(o, 0xa1, 0x62)
+		o = msgp.AppendString(o, z.By)
+		// string "c"
+		o = append(o, 0xa1, 0x63)
+		o = msgp.AppendString(o, z.Command)
+		if (zb0001Mask & 0x4) == 0 { // if not omitted
+			// string "s"
+			o = append(o, 0xa1, 0x73)
+			o = msgp.AppendString(o, z.Subject)
+		}
+		if (zb0001Mask & 0x8) == 0 { // if not omitted
+			// string "r"
+			o = append(o, 0xa1, 0x72)
+			o = msgp.AppendString(o, z.Reason)
+		}
+		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "d"
+			o = append(o, 0xa1, 0x64)
+			o = msgp.AppendString(o, z.Detail)
+		}
+	}
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *OperatorEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "b":
+			z.By, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "By")
+				return
+			}
+		case "c":
+			z.Command, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Command")
+				return
+			}
+		case "s":
+			z.Subject, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Subject")
+				return
+			}
+		case "r":
+			z.Reason, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Reason")
+				return
+			}
+		case "d":
+			z.Detail, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Detail")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z *OperatorEntry) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.By) + 2 + msgp.StringPrefixSize + len(z.Command) + 2 + msgp.StringPrefixSize + len(z.Subject) + 2 + msgp.StringPrefixSize + len(z.Reason) + 2 + msgp.StringPrefixSize + len(z.Detail)
 	return
 }
 
@@ -3889,8 +4173,8 @@ func (z SuppressionEntry) Msgsize() (s int) {
 func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(15)
-	var zb0001Mask uint16 /* 15 bits */
+	zb0001Len := uint32(16)
+	var zb0001Mask uint16 /* 16 bits */
 	_ = zb0001Mask
 	if z.Variant == "" {
 		zb0001Len--
@@ -3924,8 +4208,12 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
+	if z.Forgiven == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x8000
+	}
 	// variable map header, size zb0001Len
-	o = append(o, 0x80|uint8(zb0001Len))
+	o = msgp.AppendMapHeader(o, zb0001Len)
 
 	// skip if no fields are to be emitted
 	if zb0001Len != 0 {
@@ -3997,6 +4285,11 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 					return
 				}
 			}
+		}
+		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "fg"
+			o = append(o, 0xa2, 0x66, 0x67)
+			o = msgp.AppendInt(o, z.Forgiven)
 		}
 	}
 	return
@@ -4140,6 +4433,12 @@ func (z *Touchpoint) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 				z.Parameters[za0001] = za0002
 			}
+		case "fg":
+			z.Forgiven, bts, err = msgp.ReadIntBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Forgiven")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -4154,13 +4453,14 @@ func (z *Touchpoint) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Touchpoint) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.StringPrefixSize + len(z.Connector) + 3 + msgp.StringPrefixSize + len(z.Variant) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.IntSize + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
+	s = 3 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.StringPrefixSize + len(z.Connector) + 3 + msgp.StringPrefixSize + len(z.Variant) + 2 + msgp.StringPrefixSize + len(z.Operation) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.StringPrefixSize + len(string(z.Reason)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.IntSize + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
 	if z.Parameters != nil {
 		for za0001, za0002 := range z.Parameters {
 			_ = za0002
 			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
 		}
 	}
+	s += 3 + msgp.IntSize
 	return
 }
 

@@ -67,6 +67,15 @@ const (
 // one, which is what makes the roll-up balance.
 const ReasonPlanned Reason = "planned"
 
+// What a human decided.
+const (
+	ReasonRetried   Reason = "retried"   // to try again
+	ReasonResumed   Reason = "resumed"   // that what was paused goes on
+	ReasonReopened  Reason = "reopened"  // to try again what had failed; it counts as planned once more
+	ReasonMigrated  Reason = "migrated"  // that the enrollment goes on with another version of its sequence
+	ReasonConfirmed Reason = "confirmed" // that it did happen, as seen at the provider
+)
+
 // What came of an attempt.
 const (
 	ReasonAccepted      Reason = "accepted"       // the provider took it

@@ -173,7 +173,7 @@ func (a *Account) repeated(t *lodestone.Touchpoint, now time.Time) (m sequencer.
 		Touchpoint: t.ID, From: lodestone.TouchpointUnknown, To: lodestone.TouchpointScheduled, Reason: lodestone.ReasonAbsent,
 		Looked: true, Counted: true, DueAt: now, Detail: "doing it again changes nothing, so it is simply done again",
 	}
-	if t.Attempts+1 >= a.Attempts {
+	if t.Attempts-t.Forgiven+1 >= a.Attempts {
 		m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
 	}
 	return m, true
@@ -185,7 +185,7 @@ func (a *Account) Looked(t *lodestone.Touchpoint, f connectors.Finding, err erro
 	if m, ok := a.repeated(t, now); ok {
 		return m
 	}
-	m := sequencer.Moved{Touchpoint: t.ID, From: lodestone.TouchpointUnknown, Looked: true}
+	m := sequencer.Moved{Touchpoint: t.ID, From: lodestone.TouchpointUnknown, Looked: true, Intended: t.Intended}
 	settled := !asked.Before(t.GivenUp.Add(a.Settle))
 	patient := func(reason lodestone.Reason, detail string) sequencer.Moved {
 		at := t.GivenUp.Add(lookupDelay(t.Lookups+1, a.Settle))
@@ -213,7 +213,7 @@ func (a *Account) Looked(t *lodestone.Touchpoint, f connectors.Finding, err erro
 		return patient(t.Reason, f.Evidence)
 	case f.State == connectors.Absent:
 		m.To, m.Reason, m.Detail, m.Counted, m.DueAt = lodestone.TouchpointScheduled, lodestone.ReasonAbsent, f.Evidence, true, now
-		if t.Attempts+1 >= a.Attempts {
+		if t.Attempts-t.Forgiven+1 >= a.Attempts {
 			m.To, m.Reason = lodestone.TouchpointFailed, lodestone.ReasonAttempts
 		}
 	default:

@@ -201,7 +201,7 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 		return err
 	}
 	failpoint.Hit(failpoint.AfterIntent)
-	return l.perform(ctx, ticket, email, act, t.Attempts+1, t.Delays)
+	return l.perform(ctx, ticket, email, act, t.Attempts-t.Forgiven+1, t.Delays)
 }
 
 // due returns the lead's touchpoint of this lane that is due, nil when there is none.

@@ -26,6 +26,7 @@ type objection struct {
 	ends     lodestone.EnrollmentState
 	suppress *lodestone.Suppression
 	detail   string
+	alert    bool // ask for a human as well
 }
 
 // Passage is one touchpoint on its way through the gate.
@@ -34,6 +35,7 @@ type Passage struct {
 	suppression *lodestone.Suppression
 	e           *lodestone.Enrollment
 	t           *lodestone.Touchpoint
+	book        *sequencer.Rulebook
 	set         *rules.Set
 	seq         *rules.Sequence
 	caps        []rules.Cap
@@ -61,7 +63,7 @@ func (p *Passage) object(c lodestone.Check, evidence string, o objection) {
 // e and t are the enrollment and the touchpoint of its lead; paused answers what is paused now, and
 // nil means nothing is.
 func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint, book *sequencer.Rulebook, paused func(scope string) (Pause, bool), now time.Time) *Passage {
-	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, paused: paused}
+	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, book: book, paused: paused}
 	p.set, p.seq = book.Sequence(e)
 	p.caps = book.Current().Caps // of today, whatever version the enrollment runs on: they are about the lead
 	for _, check := range []func(){
@@ -81,8 +83,8 @@ func (p *Passage) checkPaused() {
 			break
 		}
 		if pause, ok := p.paused(scope); ok {
-			p.object(lodestone.CheckPaused, fmt.Sprintf("%s is paused since %s", scope, pause.At.Format(time.RFC3339)), objection{
-				to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(pausedRetry),
+			p.object(lodestone.CheckPaused, pause.Words(scope), objection{
+				to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(PausedRetry),
 			})
 			return
 		}
@@ -92,9 +94,12 @@ func (p *Passage) checkPaused() {
 	p.pass(lodestone.CheckErased, "")
 }
 
-// pausedRetry is how often a paused touchpoint is looked at again, and so how late it may be after
-// `resume`.
-const pausedRetry = 15 * time.Second
+// PausedRetry is how often a paused touchpoint is looked at again. `resume` does not wait for it: it makes
+// what was paused due.
+const PausedRetry = 5 * time.Minute
+
+// noDefinitionRetry is how often a touchpoint is looked at again whose sequence's version cannot be used.
+const noDefinitionRetry = 15 * time.Minute
 
 func (p *Passage) checkEnrollment() {
 	if p.e.State != lodestone.EnrollmentActive {
@@ -104,8 +109,9 @@ func (p *Passage) checkEnrollment() {
 		return
 	}
 	if p.seq == nil {
-		p.object(lodestone.CheckEnrollment, fmt.Sprintf("version %s of sequence %s is not in the store", p.e.Version, p.e.Sequence), objection{
-			to: lodestone.TouchpointCancelled, reason: lodestone.ReasonNoDefinition, ends: lodestone.EnrollmentCancelled,
+		p.object(lodestone.CheckEnrollment, p.book.Missing(p.e), objection{
+			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonNoDefinition, until: p.now.Add(noDefinitionRetry),
+			alert: p.t.Reason != lodestone.ReasonNoDefinition,
 		})
 		return
 	}
@@ -306,6 +312,6 @@ func (p *Passage) moved() sequencer.Moved {
 	o := p.stop
 	return sequencer.Moved{
 		Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, To: o.to, Reason: o.reason, DueAt: o.until,
-		Ends: o.ends, Suppress: o.suppress, Verdicts: p.verdicts, Detail: o.detail,
+		Ends: o.ends, Suppress: o.suppress, Verdicts: p.verdicts, Detail: o.detail, Alert: o.alert,
 	}
 }

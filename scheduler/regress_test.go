@@ -85,7 +85,7 @@ func TestPauseDoesNotDriveTheBackoff(t *testing.T) {
 		}
 	}, func(b *bench) {
 		pause := func(p *scheduler.Pause) {
-			if err := b.store.SetPaused(context.Background(), "all", p); err != nil {
+			if err := b.store.SetPaused(context.Background(), "all", p, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.s.Reload(context.Background()); err != nil {

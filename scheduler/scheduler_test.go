@@ -371,12 +371,12 @@ func TestGateObjects(t *testing.T) {
 			b.p.mine = func() (string, error) { return "", fault(connectors.Failed) }
 		}, "invite scheduled check_failed", "", 0},
 		{"everything is paused", nil, nil, func(b *bench) {
-			if err := b.store.SetPaused(context.Background(), "all", &scheduler.Pause{At: time.Now()}); err != nil {
+			if err := b.store.SetPaused(context.Background(), "all", &scheduler.Pause{At: time.Now()}, nil); err != nil {
 				b.t.Fatal(err)
 			}
 		}, "invite scheduled paused", "", 0},
 		{"the sequence is paused", nil, nil, func(b *bench) {
-			if err := b.store.SetPaused(context.Background(), "sequence plain", &scheduler.Pause{At: time.Now()}); err != nil {
+			if err := b.store.SetPaused(context.Background(), "sequence plain", &scheduler.Pause{At: time.Now()}, nil); err != nil {
 				b.t.Fatal(err)
 			}
 		}, "invite scheduled paused", "", 0},

@@ -38,8 +38,21 @@ type OpenItem struct {
 	Email      lodestone.Email
 }
 
+// Words says that a scope is paused, since when, by whom and why.
+func (p Pause) Words(scope string) string {
+	s := scope + " is paused since " + p.At.UTC().Format(time.RFC3339)
+	if p.By != "" {
+		s += " by " + p.By
+	}
+	if p.Reason != "" {
+		s += ": " + p.Reason
+	}
+	return s
+}
+
 // Pause says since when something is paused, and by whose word.
 type Pause struct {
 	At     time.Time `json:"at"`
+	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 }

@@ -347,30 +347,78 @@ func Decode(stream string, m *event.Message, book *Rulebook) (Event, lodestone.E
 
 // decide decodes a message and makes the write that plans it, or the attention item that keeps it.
 func (in *Intake) decide(m *event.Message, book *Rulebook, now time.Time) (Write, *lodestone.Attention) {
-	ev, email, rejected := Decode(in.cfg.Stream, m, book)
+	email, plan, rejected := decide(in.cfg.Stream, m, book, now, false, func(p any, stack []byte) {
+		in.cfg.Log.Error("planning failed; the message is kept under attention", "stream", in.cfg.Stream, "seq", m.Seq, "panic", p, "stack", string(stack))
+	})
 	if rejected != nil {
 		return Write{}, keep(m, rejected, now)
 	}
-	return Write{Email: email, Plan: func(st State) (c Change, err error) {
+	return Write{Email: email, Plan: plan}, nil
+}
+
+// decide decodes a message and says whose record it changes and how, or why it cannot be used. A fault of
+// ours in planning it is told and keeps the message under attention. honest is a human's word that it need not
+// wait for one.
+func decide(stream string, m *event.Message, book *Rulebook, now time.Time, honest bool, fault func(any, []byte)) (lodestone.Email, func(State) (Change, error), *lodestone.Rejection) {
+	ev, email, rejected := Decode(stream, m, book)
+	if rejected != nil {
+		return "", nil, rejected
+	}
+	return email, func(st State) (c Change, err error) {
 		defer func() {
 			// A fault of ours in deciding one message must not stop all that come after it. The
 			// message is kept whole, where a human finds it.
 			if p := recover(); p != nil {
-				in.cfg.Log.Error("planning failed; the message is kept under attention", "stream", in.cfg.Stream, "seq", m.Seq, "panic", p, "stack", string(debug.Stack()))
+				fault(p, debug.Stack())
 				c = Change{Attention: []lodestone.Attention{*keep(m, &lodestone.Rejection{
 					Reason: lodestone.ReasonPlanFailed, Detail: fmt.Sprintf("deciding failed with a fault of lodestone's own (%v); please report it", p), Email: email,
 				}, now)}}
 			}
 		}()
 		if s, ok := ev.(Submitted); ok {
-			if no := Quarantined(st.Lead, &s.Submission, book); no != nil {
+			if no := Quarantined(st.Lead, &s.Submission, book); no != nil && !honest {
 				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil
 			}
 			s.Starts = st.Starts
 			return Plan(st.Lead, s, book, now)
 		}
 		return Plan(st.Lead, ev, book, now)
-	}}, nil
+	}, nil
+}
+
+// Again makes the write that tries a message again which could not be used, as it came and with the id and
+// time that it had. What is still not usable stays under attention with its new reason.
+func Again(a *lodestone.Attention, word lodestone.OperatorEntry, book *Rulebook, now time.Time) Write {
+	m := &event.Message{Subject: a.Subject, Header: a.Header, Data: a.Data, Seq: a.Seq, Time: a.Received}
+	if m.Time.IsZero() {
+		m.Time = a.At // kept by an earlier version; it was put under attention when it came
+	}
+	w := Write{Settles: &ItemKey{AttentionKey{a.Kind, a.ID}, a.Seq}}
+	still := func(item lodestone.Attention) Change {
+		item.ID, item.At, item.Received = a.ID, a.At, a.Received // the same item, where it was
+		return Change{Attention: []lodestone.Attention{item}}
+	}
+	stream := FormsStream
+	if a.IsSignal() {
+		stream = SignalsStream
+	}
+	email, plan, rejected := decide(stream, m, book, now, a.Reason == lodestone.ReasonQuarantined, func(any, []byte) {})
+	if rejected != nil {
+		w.Plan = func(State) (Change, error) { return still(*keep(m, rejected, now)), nil }
+		return w
+	}
+	w.Email = email
+	w.Plan = func(st State) (Change, error) {
+		c, err := plan(st)
+		if err == nil && len(c.Attention) > 0 && c.Attention[0].Kind == lodestone.AttentionSubmission {
+			return still(c.Attention[0]), nil
+		}
+		if c.Entry != nil {
+			c.Entry.Operator = &word
+		}
+		return c, err
+	}
+	return w
 }
 
 // keep makes the attention item that holds a message whole.
@@ -381,7 +429,7 @@ func keep(m *event.Message, r *lodestone.Rejection, now time.Time) *lodestone.At
 	}
 	return &lodestone.Attention{
 		ID: id, Kind: lodestone.AttentionSubmission, Reason: r.Reason, Form: r.Form, Email: r.Email, At: now, Detail: r.Detail,
-		Seq: m.Seq, Subject: m.Subject, Header: m.Header, Data: m.Data,
+		Seq: m.Seq, Subject: m.Subject, Header: m.Header, Data: m.Data, Received: m.Time,
 	}
 }
 

@@ -32,6 +32,8 @@ import (
 
 // Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved],
 // [Suppressed], [Braked] or [Forgotten].
+// Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved], [Suppressed],
+// [Forgotten], [Migrated] or [Operated].
 type Event interface{ event() }
 
 // Submitted is a usable form submission.
@@ -62,6 +64,7 @@ type Moved struct {
 	Parameters map[string]any // for intended: what will be sent
 	Counted    bool           // for intended: the attempt counts; for scheduled: it counted after all
 	GivenUp    time.Time      // for unknown: when the call was given up
+	Intended   time.Time      // for look-ups: of the intent that was looked up; another one now is ErrMoved
 	Looked     bool           // a look-up was made
 	Alert      bool           // ask for a human as well
 	Suppress   *lodestone.Suppression
@@ -97,6 +100,37 @@ type Change struct {
 type Rulebook struct {
 	current *rules.Set
 	byHash  map[string]*rules.Set
+	older   func(version string) (*rules.Set, error) // nil: byHash is all there is
+}
+
+// WithOlder returns a rulebook that asks load for versions it does not have, when an enrollment needs one.
+// load must give the same answer for the same version, and be quick when it gave it before. Its error says
+// why a version cannot be used.
+func (b *Rulebook) WithOlder(load func(version string) (*rules.Set, error)) *Rulebook {
+	out := *b
+	out.older = load
+	return &out
+}
+
+// version returns a version of the rule files. The error says why it cannot be used.
+func (b *Rulebook) version(version string) (*rules.Set, error) {
+	if set := b.byHash[version]; set != nil {
+		return set, nil
+	}
+	if b.older == nil {
+		return nil, fmt.Errorf("version %s of the rule files is not in the store", version)
+	}
+	return b.older(version)
+}
+
+// Missing says why [Rulebook.Sequence] has no definition for an enrollment, and what helps.
+func (b *Rulebook) Missing(e *lodestone.Enrollment) string {
+	_, err := b.version(e.Rules)
+	why := fmt.Sprintf("version %s of sequence %s is not in version %s of the rule files", e.Version, e.Sequence, e.Rules)
+	if err != nil {
+		why = err.Error()
+	}
+	return fmt.Sprintf("%s; nothing is sent and nothing is lost: mend that, or move its leads to today's version with `lodestone migrate-enrollments --sequence %s`", why, e.Sequence)
 }
 
 // NewRulebook makes a rulebook of the current version and the older ones.
@@ -113,8 +147,11 @@ func NewRulebook(current *rules.Set, older ...*rules.Set) *Rulebook {
 // Current is the version that new decisions use.
 func (b *Rulebook) Current() *rules.Set { return b.current }
 
-// Version returns a version of the rule files by its hash, nil when it is not in the rulebook.
-func (b *Rulebook) Version(hash string) *rules.Set { return b.byHash[hash] }
+// Version returns a version of the rule files by its hash, nil when it cannot be had.
+func (b *Rulebook) Version(hash string) *rules.Set {
+	set, _ := b.version(hash)
+	return set
+}
 
 // Form returns the form of that name as the current version declares it, nil when it does not.
 func (b *Rulebook) Form(name string) *lodestone.Form {
@@ -130,7 +167,7 @@ func (b *Rulebook) Sequence(e *lodestone.Enrollment) (*rules.Set, *rules.Sequenc
 	if s := b.current.Sequence(e.Sequence); s != nil && s.Version == e.Version {
 		return b.current, s
 	}
-	if set := b.byHash[e.Rules]; set != nil {
+	if set, _ := b.version(e.Rules); set != nil {
 		if s := set.Sequence(e.Sequence); s != nil && s.Version == e.Version {
 			return set, s
 		}
@@ -142,7 +179,7 @@ func (b *Rulebook) Sequence(e *lodestone.Enrollment) (*rules.Set, *rules.Sequenc
 // the decision is made; what is decided depends on the event's own time wherever the event has one.
 // The lead passed in is not changed.
 //
-// The only error is [ErrMoved].
+// The errors are [ErrMoved] and, for [Operated], a [*RefusedError].
 func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change, error) {
 	p := planner{book: book, now: now.UTC()}
 	switch ev := ev.(type) {
@@ -177,6 +214,23 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 		}
 		p.begin(lead, lead.Email)
 		if err := p.moved(&ev); err != nil {
+			return Change{}, err
+		}
+	case Migrated:
+		if lead == nil {
+			return Change{}, ErrMoved
+		}
+		p.begin(lead, lead.Email)
+		if err := p.migrated(&ev); err != nil {
+			return Change{}, err
+		}
+	case Operated:
+		var email lodestone.Email
+		if lead != nil {
+			email = lead.Email
+		}
+		p.begin(lead, email)
+		if err := p.operated(&ev); err != nil {
 			return Change{}, err
 		}
 	default:
@@ -577,6 +631,9 @@ func enrollmentID(email lodestone.Email, sub *lodestone.Submission, sequence str
 // completed.
 func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int, at time.Time) {
 	steps := s.StepsOf(e.Variant)
+	for step < len(steps) && slices.Contains(e.Done, steps[step].Name) {
+		step++
+	}
 	if step >= len(steps) {
 		p.end(e, lodestone.EnrollmentCompleted, lodestone.ReasonCompleted, at)
 		return
@@ -614,8 +671,17 @@ func (p *planner) end(e *lodestone.Enrollment, state lodestone.EnrollmentState, 
 	if t := e.Touchpoint; t != nil && (t.State == lodestone.TouchpointScheduled || IsBraked(t)) {
 		c := *t
 		c.State = lodestone.TouchpointCancelled
+		if t.Reason == lodestone.ReasonNoDefinition {
+			p.change.Resolved = append(p.change.Resolved, t.ID)
+		}
 		p.note(e, &c, reason)
 		e.Touchpoint = nil
+	}
+	if e.Parked != nil {
+		c := *e.Parked
+		c.State = lodestone.TouchpointCancelled
+		p.note(e, &c, reason)
+		e.Parked = nil
 	}
 	p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
 		ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: state, Reason: reason,
@@ -734,19 +800,22 @@ func (p *planner) suppressed(ev Suppressed) {
 // moved takes a touchpoint one step further and, where the step ended, plans the next.
 func (p *planner) moved(m *Moved) error {
 	e, t := p.lead.Touchpoint(m.Touchpoint)
-	if t == nil || t.State != m.From {
+	if t == nil || t.State != m.From || !m.Intended.IsZero() && !m.Intended.Equal(t.Intended) {
 		return ErrMoved
 	}
 	next := *t
 	t = &next
 	e.Touchpoint = t
-	was := t.State
+	was, why := t.State, t.Reason
 	// What only waits on, for the reason it waits for already, is no news: a provider that is away for a
 	// day would otherwise fill the journal.
 	news := m.To != was || m.Reason != t.Reason && !m.Looked || m.Looked && t.Lookups < 3 || m.Alert
 	t.State, t.Reason = m.To, m.Reason
 	p.contact(t, m.To)
 	if m.To != was && (was == lodestone.TouchpointHeld || was == lodestone.TouchpointUnknown) {
+		p.change.Resolved = append(p.change.Resolved, t.ID)
+	}
+	if t.Reason != lodestone.ReasonNoDefinition && why == lodestone.ReasonNoDefinition {
 		p.change.Resolved = append(p.change.Resolved, t.ID)
 	}
 	if m.Suppress != nil {
@@ -769,7 +838,7 @@ func (p *planner) moved(m *Moved) error {
 			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
 		}
 		switch m.Reason {
-		case lodestone.ReasonPaused, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped:
+		case lodestone.ReasonPaused, lodestone.ReasonResumed, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped:
 			t.Delays = 0 // a human's word, not the provider's trouble
 		default:
 			t.Delays++
@@ -788,6 +857,7 @@ func (p *planner) moved(m *Moved) error {
 		p.attention(e, t, m.Detail)
 	case lodestone.TouchpointFailed:
 		p.attention(e, t, m.Detail)
+		p.keepFailed(e, t)
 	}
 
 	if m.Alert {
@@ -808,12 +878,20 @@ func (p *planner) moved(m *Moved) error {
 	}
 
 	e.Touchpoint = nil
+	p.advance(e, m.Ends, m.Reason)
+	return nil
+}
+
+// advance goes on with an enrollment whose touchpoint has ended: it ends, or its next step is planned.
+func (p *planner) advance(e *lodestone.Enrollment, ends lodestone.EnrollmentState, reason lodestone.Reason) {
 	switch {
 	case e.State != lodestone.EnrollmentActive:
 		p.drop()
-	case m.Ends != "":
-		p.end(e, m.Ends, m.Reason, p.now)
+	case ends != "":
+		p.end(e, ends, reason, p.now)
 	case p.exit(p.now, false):
+	case e.Parked != nil:
+		p.unpark(e)
 	default:
 		_, s := p.book.Sequence(e)
 		if s == nil {
@@ -822,11 +900,10 @@ func (p *planner) moved(m *Moved) error {
 				Detail: fmt.Sprintf("version %s of sequence %s is not in the store, so its next step cannot be planned", e.Version, e.Sequence),
 			})
 			p.end(e, lodestone.EnrollmentCancelled, lodestone.ReasonNoDefinition, p.now)
-			return nil
+			return
 		}
 		p.schedule(e, s, e.Step+1, p.now)
 	}
-	return nil
 }
 
 // attention asks for a human to look at a touchpoint.

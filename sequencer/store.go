@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,6 +40,9 @@ type Write struct {
 	// Ahead, when it is given, is what Plan said before the transaction. A store that still holds the
 	// state it was planned over takes it and does not call Plan.
 	Ahead *Ahead
+	// Settles is the attention item that this write is the answer to. The write is carried out while the
+	// item is there, else its error is ErrSettled; the item goes with it, unless the change puts it anew.
+	Settles *ItemKey
 }
 
 // Ahead is a change that was planned before its transaction, with the state that it was planned over.
@@ -47,12 +51,22 @@ type Ahead struct {
 	Change Change
 }
 
+// ItemKey names one attention item; Seq tells two submissions of one id apart and is 0 for other kinds.
+type ItemKey struct {
+	AttentionKey
+	Seq uint64
+}
+
+// ErrSettled: the attention item that a write was the answer to is not there any more.
+var ErrSettled = errors.New("the attention item was settled already")
+
 // State is what a [Write] finds.
 type State struct {
 	Lead        *lodestone.Lead // nil: not known so far
 	Suppression *lodestone.Suppression
-	Starts      Starts // nil where nobody counts: then no brake holds anything
-	Version     []byte // of the lead's record, nil when there is none; given by Store.State, and only its equality means anything
+	Starts      Starts               // nil where nobody counts: then no brake holds anything
+	Version     []byte               // of the lead's record, nil when there is none; given by Store.State, and only its equality means anything
+	Item        *lodestone.Attention // what the write settles
 }
 
 // Result is what became of a [Write].

@@ -167,7 +167,7 @@ func (s settings) worker(c *cli) (app.Options, error) {
 		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
 		Retention:    app.Retention(s.Retention),
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
-		RulesOptions: s.rulesOptions(),
+		RulesOptions: s.rulesOptions(), WatchRules: s.Rules,
 		Accounts: func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
 			return s.accounts(used, reg, log, connectors.WithTracer(c.tracer), s.connectorState())
 		},

@@ -53,15 +53,24 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	book, err := app.Rulebook(ctx, store, set, cfg.rulesOptions(), c.logger(cfg))
+	book, err := app.Rulebook(ctx, store, set, cfg.rulesOptions())
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return book }, Operations: cfg.rulesOptions().Operations}
+	for _, a := range cfg.Connectors {
+		server.Connectors = append(server.Connectors, a.Name)
+	}
 	if set == nil && book != nil {
 		set = book.Current()
 	}
 	return &connection{api.Direct(server.Handler()), set, store, store.Close}, nil
+}
+
+// terminal reports whether somebody can be asked.
+func (c *cli) terminal() bool {
+	f, ok := c.in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // confirm asks on a terminal and needs --yes elsewhere.
@@ -69,8 +78,7 @@ func (c *cli) confirm(yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	f, ok := c.in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !c.terminal() {
 		return usagef("this needs --yes where nobody can be asked: %s", question)
 	}
 	fmt.Fprintf(c.err, "%s [y/N] ", question)

@@ -113,6 +113,12 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.flags.logFormat, "log-format", "", "text or json (default text)")
 	f.BoolVar(&c.flags.json, "json", false, "print data as JSON")
 	for _, add := range []func() *cobra.Command{
+		c.retryCmd,
+		c.cancelCmd,
+		c.releaseCmd,
+		c.pauseCmd,
+		c.resumeCmd,
+		c.migrateEnrollmentsCmd,
 		c.demoCmd,
 		c.runCmd,
 		c.submitCmd,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ func (c *cli) queueCmd() *cobra.Command {
 		Example: `  lodestone queue --state unknown
   lodestone queue --attention`,
 		Long: `Queue lists the touchpoints that wait, soonest first, and counts those that ended. Late ones come first.
+With --state it lists those in one state; those that ended come newest first, as far back as the journal goes.
 With --attention it lists what a human must look at: submissions that could not be used, touchpoints that
 failed or whose outcome cannot be known, connectors that are locked out. What a touchpoint went through is
 told by lodestone explain with the lead's address.`,
@@ -32,8 +34,12 @@ told by lodestone explain with the lead's address.`,
 			if limit < 1 {
 				return usagef("--limit is %d; give 1 or more", limit)
 			}
-			if s := lodestone.TouchpointState(state); s != "" && !s.Pending() {
-				return usagef("--state is %q; give scheduled, intended, unknown or held. Touchpoints that ended are found by `lodestone explain EMAIL`", state)
+			if s := lodestone.TouchpointState(state); s != "" && !slices.Contains(lodestone.TouchpointStates, s) {
+				var known []string
+				for _, s := range lodestone.TouchpointStates {
+					known = append(known, string(s))
+				}
+				return usagef("--state is %q%s", state, instead(state, known, "the states are "+strings.Join(known, ", ")))
 			}
 			conn, err := c.connect(cmd.Context())
 			if err != nil {
@@ -56,20 +62,29 @@ told by lodestone explain with the lead's address.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only touchpoints in this state: scheduled, intended, unknown or held")
+	cmd.Flags().StringVar(&state, "state", "", "only touchpoints in this state: scheduled, intended, unknown, held, or one that ended: sent, failed, skipped, cancelled")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show")
 	cmd.Flags().BoolVar(&attention, "attention", false, "what a human must look at")
 	return cmd
 }
 
 func (c *cli) writeQueue(q *api.Queue, only string, now time.Time) {
-	if len(q.Touchpoints) == 0 {
+	ended := only != "" && !lodestone.TouchpointState(only).Pending()
+	if ended && len(q.Touchpoints) == 0 {
+		fmt.Fprintln(c.out, "no touchpoint on record ended as "+only)
+	} else if len(q.Touchpoints) == 0 {
 		fmt.Fprintln(c.out, "no touchpoint waits"+inState(only))
 	} else {
-		rows := [][]string{{"DUE", "WHEN", "STATE", "SEQUENCE.STEP", "LEAD", "TOUCHPOINT"}}
+		first := "DUE"
+		if ended {
+			first = "ENDED"
+		}
+		rows := [][]string{{first, "WHEN", "STATE", "SEQUENCE.STEP", "LEAD", "TOUCHPOINT"}}
 		for _, t := range q.Touchpoints {
 			when := "in " + roughly(t.DueAt.Sub(now))
-			if late := now.Sub(t.DueAt); late >= 0 {
+			if late := now.Sub(t.DueAt); ended {
+				when = roughly(late) + " ago"
+			} else if late >= 0 {
 				when = "late by " + roughly(late)
 			}
 			state := string(t.State)
@@ -80,6 +95,12 @@ func (c *cli) writeQueue(q *api.Queue, only string, now time.Time) {
 		if more := q.Total - uint64(len(q.Touchpoints)); more > 0 && q.Total > uint64(len(q.Touchpoints)) {
 			fmt.Fprintf(c.out, "and %d more; show them with --limit %d\n", more, q.Total)
 		}
+	}
+	for i, p := range q.Pauses {
+		if i == 0 {
+			fmt.Fprintln(c.out)
+		}
+		fmt.Fprintf(c.out, "paused: %s; `lodestone resume %s` lets it go on\n", pauseWords(p), p.Scope)
 	}
 	var parts []string
 	for _, s := range lodestone.TouchpointStates {

@@ -1,25 +1,137 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lodestonehq/lodestone/internal/api"
+)
 
 func (c *cli) releaseCmd() *cobra.Command {
-	var brake string
-	var yes bool
+	var all, drop, yes bool
+	var reason, brake string
 	cmd := &cobra.Command{
-		Use: "release --brake SEQUENCE", Short: "Let the enrollments that a sequence's brake holds go on",
-		Example: "  lodestone queue --attention\n  lodestone release --brake hot-invite",
-		Long: `Lets the enrollments that the brake of a sequence holds go on. Their touchpoints happen at their first
+		Use:   "release SUBMISSION | --all | --brake SEQUENCE",
+		Short: "Take in what could not be used; let go on what a brake holds",
+		Long: `Release takes in submissions and signals that lie under attention because they could not be used: the form
+was not declared, a field had the wrong type. Each is read with the rules as they are now, with the id and the
+time that it came with, and applied once, whatever interrupts this. What still can not be used stays where it
+is, with its reason as it is now. A submission in quarantine is taken for honest by this word.
+
+With --drop an attention item is closed and nothing else is done: for a submission that nobody misses, or
+a matter that was settled elsewhere. That it was, and by whom, stays on record; what it held does not.
+
+With --brake the enrollments that the brake of a sequence holds go on. Their touchpoints happen at their first
 allowed moment from now on, in the order in which they began, at the provider's rate; that their time passed
 while they were held makes none of them stale. To take them back instead: lodestone undo SEQUENCE.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if brake == "" {
-				return usagef("say whose brake, as in release --brake hot-invite")
+		Example: "  lodestone queue --attention\n  lodestone release --all\n  lodestone release 'web 4711'\n  lodestone release 'web 4711' --drop --reason spam\n  lodestone release --brake hot-invite",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			switch {
+			case brake != "" && (all || drop || len(a) > 0):
+				return usagef("--brake stands alone")
+			case brake != "":
+				return c.letGo(cmd, brake, false, yes)
+			case all == (len(a) == 1):
+				return usagef("give the id of one submission, --all, or whose brake, as in release --brake hot-invite; `lodestone queue --attention` shows what there is")
+			case all && drop:
+				return usagef("--drop closes one item at a time; name it")
+			case reason != "" && !drop:
+				return usagef("--reason goes with --drop")
 			}
-			return c.letGo(cmd, brake, false, yes)
+			conn, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if drop {
+				if err := c.confirm(yes, fmt.Sprintf("Close %s without doing anything about it? What it holds is gone then.", a[0])); err != nil {
+					return err
+				}
+				var got api.Dropped
+				if err := conn.Call(cmd.Context(), "POST", "/api/v1/drop", nil, api.Drop{ID: a[0], Reason: reason, By: by()}, &got); err != nil {
+					return err
+				}
+				if c.flags.json {
+					return c.printJSON(got)
+				}
+				for _, i := range got.Dropped {
+					fmt.Fprintf(c.out, "%s: closed (%s, %s)\n", i.ID, i.Kind, words(i.Reason))
+				}
+				return nil
+			}
+			id := ""
+			if !all {
+				id = a[0]
+			}
+			return c.release(cmd.Context(), conn, id)
 		},
 	}
-	cmd.Flags().StringVar(&brake, "brake", "", "the sequence whose brake holds them")
+	cmd.Flags().BoolVar(&all, "all", false, "every submission and signal that could not be used")
+	cmd.Flags().BoolVar(&drop, "drop", false, "close the item, and do nothing else")
+	cmd.Flags().StringVar(&reason, "reason", "", "with --drop: why; kept on record")
+	cmd.Flags().StringVar(&brake, "brake", "", "the sequence whose brake holds enrollments that are to go on")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// maxListed bounds how many items an answer lists; all of them are counted.
+const maxListed = 1000
+
+// release goes through what is to be released, a part at a time.
+func (c *cli) release(ctx context.Context, conn *connection, id string) error {
+	total := struct {
+		Released      []api.ReleasedItem `json:"released"`
+		Faulty        []api.ReleasedItem `json:"faulty"`
+		TotalReleased int                `json:"total_released"`
+		TotalFaulty   int                `json:"total_faulty"`
+	}{Released: []api.ReleasedItem{}, Faulty: []api.ReleasedItem{}}
+	q := api.Release{ID: id, By: by()}
+	for {
+		var part api.Released
+		if err := conn.Call(ctx, "POST", "/api/v1/release", nil, q, &part); err != nil {
+			if total.TotalReleased > 0 {
+				return fmt.Errorf("%w; %d were released before, the others are where they were: give the command again", err, total.TotalReleased)
+			}
+			return err
+		}
+		total.TotalReleased += len(part.Released)
+		total.TotalFaulty += len(part.Faulty)
+		total.Released = append(total.Released, part.Released[:min(len(part.Released), maxListed-len(total.Released))]...)
+		total.Faulty = append(total.Faulty, part.Faulty[:min(len(part.Faulty), maxListed-len(total.Faulty))]...)
+		if len(part.After) == 0 {
+			break
+		}
+		q.After = part.After
+		fmt.Fprintf(c.err, "%d released, %d still not usable, going on\n", total.TotalReleased, total.TotalFaulty)
+	}
+	if c.flags.json {
+		if err := c.printJSON(total); err != nil {
+			return err
+		}
+	} else {
+		if total.TotalReleased+total.TotalFaulty == 0 {
+			fmt.Fprintln(c.out, "no submission waits for release")
+			return nil
+		}
+		fmt.Fprintf(c.out, "%s released\n", count(total.TotalReleased, "submission"))
+		if total.TotalFaulty > 0 {
+			fmt.Fprintf(c.out, "%d still can not be used and stay under attention:\n", total.TotalFaulty)
+			rows := [][]string{}
+			for _, i := range total.Faulty[:min(len(total.Faulty), 20)] {
+				rows = append(rows, []string{i.ID, orDash(i.Form), words(i.Reason), i.Detail})
+			}
+			table(c.out, "  ", rows)
+			if more := total.TotalFaulty - 20; more > 0 {
+				fmt.Fprintf(c.out, "  and %d more; `lodestone queue --attention` lists them\n", more)
+			}
+		}
+	}
+	if id != "" && total.TotalFaulty > 0 {
+		return errors.New("it can not be used yet; mend the cause that is named and release it again, or close it with --drop")
+	}
+	return nil
 }

@@ -29,6 +29,7 @@ var scriptCmds = map[string]func(*testscript.TestScript, bool, []string){
 	"terminate":  terminate,
 	"shape":      shape,
 	"empty":      empty,
+	"capture":    capture,
 }
 
 // lastPort is the port that was given out last. Ports below those that systems give to outgoing
@@ -114,6 +115,20 @@ func terminate(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no command in the background has the argument %q", args[0])
+}
+
+// capture VAR PATTERN sets a variable to the first group of a pattern's first match in standard output.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture VAR PATTERN")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := pattern.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) < 2 {
+		ts.Fatalf("%q has no group that matches", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // empty DIR… fails when a directory holds anything.

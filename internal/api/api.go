@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -34,6 +36,16 @@ type Store interface {
 	Held(ctx context.Context, sequence string) (int, error)
 	Braked(ctx context.Context, sequence string) ([]boltstore.BrakedItem, error)
 	Paused(ctx context.Context) (map[string]scheduler.Pause, error)
+	SetPaused(ctx context.Context, scope string, p *scheduler.Pause, word *lodestone.Entry) error
+	Record(ctx context.Context, e *lodestone.Entry) error
+	Lanes(ctx context.Context) ([]string, error)
+	Waiting(ctx context.Context, lane, after string, until time.Time, fn func(boltstore.Row) bool) (string, error)
+	PutRules(ctx context.Context, version string, files []boltstore.RuleFile) error
+	Leads(ctx context.Context, after lodestone.Email, limit int) (leads []*lodestone.Lead, next lodestone.Email, err error)
+	Whose(ctx context.Context, touchpoint string) (lodestone.Email, error)
+	ItemsOf(ctx context.Context, id string) ([]lodestone.Attention, error)
+	Rejected(ctx context.Context, after string, limit int) ([]lodestone.Attention, string, error)
+	Ended(ctx context.Context, state lodestone.TouchpointState, limit int) ([]boltstore.Row, error)
 	Copied() bool
 	Claim(ctx context.Context) error
 	Rewound(ctx context.Context, now time.Time) error
@@ -47,6 +59,10 @@ type Server struct {
 	Rulebook func() *sequencer.Rulebook // may return nil
 	// Committed is told of changes that the API made; nil when nobody needs to know.
 	Committed func(*sequencer.Change)
+	// PausesChanged is told that something was paused or goes on; nil when nobody needs to know.
+	PausesChanged func(context.Context) error
+	// Connectors are the names under `connectors` in the configuration.
+	Connectors []string
 	// Accounts are the connectors that can be called, by name.
 	Accounts map[string]*connectors.Account
 	// Operations are those that steps may name, by connector.operation; for what they need.
@@ -108,6 +124,14 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))
 	s.upkeepRoutes(mux)
 	mux.HandleFunc("GET /api/v1/past", s.past)
+	mux.HandleFunc("GET /api/v1/pauses", answer(s.pauses))
+	mux.HandleFunc("POST /api/v1/pauses", answer(s.pause))
+	mux.HandleFunc("POST /api/v1/resume", answer(s.resume))
+	mux.HandleFunc("GET /api/v1/overdue", answer(s.overdue))
+	mux.HandleFunc("POST /api/v1/touchpoints/{id}", answer(s.operate))
+	mux.HandleFunc("POST /api/v1/release", answer(s.release))
+	mux.HandleFunc("POST /api/v1/drop", answer(s.drop))
+	mux.HandleFunc("POST /api/v1/migrate", answer(s.migrate))
 	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
 		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
 	}))
@@ -197,11 +221,12 @@ func (s *Server) record(w http.ResponseWriter, r *http.Request) {
 // Queue is the answer of `queue`.
 type Queue struct {
 	Touchpoints []QueueRow                           `json:"touchpoints"`
+	Pauses      []Paused                             `json:"pauses,omitempty"` // what is paused
 	Counts      map[lodestone.TouchpointState]uint64 `json:"counts"`
-	Total       uint64                               `json:"total"` // pending ones in the states asked for, shown or not
+	Total       uint64                               `json:"total"` // those in the state asked for, all pending ones without one, shown or not
 }
 
-// QueueRow is one pending touchpoint.
+// QueueRow is one touchpoint; due_at of one that ended is when it ended.
 type QueueRow struct {
 	ID       string                    `json:"id"`
 	Email    lodestone.Email           `json:"email"`
@@ -210,6 +235,14 @@ type QueueRow struct {
 	State    lodestone.TouchpointState `json:"state"`
 	Reason   lodestone.Reason          `json:"reason"` // why it waits; empty or planned when nothing happened yet
 	DueAt    time.Time                 `json:"due_at"`
+}
+
+func stateNames() string {
+	var names []string
+	for _, s := range lodestone.TouchpointStates {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ", ")
 }
 
 func limit(r *http.Request, otherwise int) (int, error) {
@@ -230,10 +263,15 @@ func (s *Server) queue(r *http.Request) (any, error) {
 		return nil, err
 	}
 	state := lodestone.TouchpointState(r.FormValue("state"))
-	if state != "" && !state.Pending() {
-		return nil, problem(http.StatusBadRequest, "state is %q; pending touchpoints are scheduled, intended, unknown or held; for one that ended, ask `explain` about its lead", state)
+	if state != "" && !slices.Contains(lodestone.TouchpointStates, state) {
+		return nil, problem(http.StatusBadRequest, "state is %q; touchpoints are %s", state, stateNames())
 	}
-	rows, err := s.Store.Queue(r.Context(), state, n)
+	var rows []boltstore.Row
+	if state == "" || state.Pending() {
+		rows, err = s.Store.Queue(r.Context(), state, n)
+	} else {
+		rows, err = s.Store.Ended(r.Context(), state, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +282,9 @@ func (s *Server) queue(r *http.Request) (any, error) {
 	q := Queue{Touchpoints: make([]QueueRow, 0, len(rows)), Counts: counts}
 	for _, row := range rows {
 		q.Touchpoints = append(q.Touchpoints, QueueRow{row.ID, row.Email, row.Sequence, row.Step, row.State, row.Reason, row.DueAt})
+	}
+	if q.Pauses, err = s.paused(r.Context()); err != nil {
+		return nil, err
 	}
 	for st, n := range counts {
 		if st == state || state == "" && st.Pending() {

@@ -257,6 +257,8 @@ func (x *Explanation) foldTouchpoint(n *lodestone.TouchpointEntry, at time.Time)
 	}
 	last := len(t.Attempts) - 1
 	switch {
+	case n.Reason == lodestone.ReasonRetried, n.Reason == lodestone.ReasonReopened, n.Reason == lodestone.ReasonConfirmed, n.Reason == lodestone.ReasonCancelled:
+		// A human's word is no attempt.
 	case n.State == lodestone.TouchpointIntended:
 		t.Attempts = append(t.Attempts, a)
 	case was == lodestone.TouchpointIntended && last >= 0:

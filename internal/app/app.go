@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -47,6 +48,9 @@ type Options struct {
 	// Rules reads the rule files as they stand.
 	Rules        func() ([]rules.File, error)
 	RulesOptions rules.Options
+	// WatchRules is the directory of the rule files, whose changes are taken while the worker runs; "": none
+	// are.
+	WatchRules string
 	// Accounts opens the connectors that are configured. used names those that the rules in force
 	// name; one of them that cannot be opened is an error.
 	Accounts    func(used []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error)
@@ -72,6 +76,8 @@ type Worker struct {
 	accounts map[string]*connectors.Account
 	book     atomic.Pointer[sequencer.Rulebook]
 	faults   atomic.Pointer[rules.Faults]
+	versions *versions
+	loaded   []rules.File // the rule files as they stood at the start
 	metrics  *metrics
 	ready    readiness
 
@@ -275,6 +281,10 @@ func (w *Worker) api() *api.Server {
 		}
 		return replay.Open(ctx, w.store, w.broker.JetStream())
 	}
+	if w.scheduler != nil {
+		s.PausesChanged = w.scheduler.Reload
+		s.Committed = func(c *sequencer.Change) { w.committed(c); w.scheduler.Notify(c) }
+	}
 	if w.broker != nil {
 		s.Publish = w.broker
 		s.Streams = streams{w}
@@ -367,6 +377,7 @@ func (w *Worker) act(ctx context.Context) error {
 	g.Go(func() error { return w.outbox.Run(ctx) })
 	g.Go(func() error { return w.upkeep(ctx) })
 	g.Go(func() error { return w.forget(ctx) })
+	g.Go(func() error { return w.watchRules(ctx) })
 	return g.Wait()
 }
 
@@ -487,6 +498,11 @@ func (w *Worker) warnings() (list []Notice) {
 			detail = fmt.Sprintf("%d faults in the rule files and no earlier version: submissions wait in the stream", len(*faults))
 		}
 		list = append(list, Notice{"rules_invalid", detail + ": " + (*faults)[0].String()})
+	}
+	if paused, err := w.store.Paused(context.Background()); err == nil {
+		for _, scope := range slices.Sorted(maps.Keys(paused)) {
+			list = append(list, Notice{"paused", paused[scope].Words(scope)})
+		}
 	}
 	for name, a := range w.accounts {
 		if _, detail, _, blocked := a.Blocked(); blocked {

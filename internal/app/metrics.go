@@ -19,6 +19,7 @@ type metrics struct {
 	touchpoints *prometheus.CounterVec
 	faults      *prometheus.CounterVec
 	rules       prometheus.Gauge
+	version     *prometheus.GaugeVec
 }
 
 // gauges is what is read at each scrape.
@@ -48,7 +49,11 @@ func newMetrics(store gauges, lag func(context.Context) (uint64, error)) *metric
 			Help: "Faults in the rule files as they stand; above 0 an earlier version is in force, or none.",
 		}),
 	}
-	m.registry.MustRegister(m.submissions, m.touchpoints, m.faults, m.rules, &reader{store, lag},
+	m.version = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "lodestone_rules_info",
+		Help: "1, with the version of the rule files that new decisions are made with.",
+	}, []string{"version"})
+	m.registry.MustRegister(m.submissions, m.touchpoints, m.faults, m.rules, m.version, &reader{store, lag},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

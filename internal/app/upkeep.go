@@ -66,6 +66,8 @@ func (w *Worker) prune(ctx context.Context) {
 		{"journal entries", r.Journal, w.store.PruneJournal},
 		{"leads", r.Leads, w.store.PruneLeads},
 		{"attention items", r.Attention, w.store.PruneAttention},
+		// What the journal still tells of an earlier version is explained with it.
+		{"versions of the rule files", r.Journal, w.store.DropRules},
 	} {
 		if p.keep == 0 {
 			continue

@@ -238,7 +238,7 @@ func Of(e *lodestone.Entry) []Event {
 	for _, n := range e.Touchpoints {
 		verb := string(n.State)
 		switch {
-		case n.Reason == lodestone.ReasonPlanned:
+		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened, n.State == lodestone.TouchpointScheduled && n.Reason == lodestone.ReasonRetried:
 			verb = "scheduled"
 		case n.State == lodestone.TouchpointScheduled:
 			verb = "deferred"

@@ -18,7 +18,8 @@ import (
 
 // Store is what is read of a store. Nothing is written to it.
 type Store interface {
-	Rules(context.Context) (current string, versions map[string][]boltstore.RuleFile, err error)
+	CurrentRules(context.Context) (version string, err error)
+	Rules(ctx context.Context, version string) ([]boltstore.RuleFile, error)
 	Active(context.Context) ([]boltstore.ActiveCount, error)
 	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
 	Journal(ctx context.Context, after uint64, limit int) ([]lodestone.Entry, error)
@@ -28,12 +29,16 @@ type Store interface {
 // Open finds the past: in the streams, or in the journal when js is nil or its streams hold no submission.
 func Open(ctx context.Context, store Store, js jetstream.JetStream) (Head, Source, error) {
 	var head Head
-	current, versions, err := store.Rules(ctx)
+	current, err := store.CurrentRules(ctx)
+	if err != nil {
+		return head, nil, err
+	}
+	files, err := store.Rules(ctx, current)
 	if err != nil {
 		return head, nil, err
 	}
 	head.Version = current
-	for _, f := range versions[current] {
+	for _, f := range files {
 		head.Files = append(head.Files, rules.File{Name: f.Name, Data: f.Data})
 	}
 	active, err := store.Active(ctx)

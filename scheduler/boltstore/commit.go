@@ -144,8 +144,9 @@ type txn struct {
 	leads, due, intents, journal, supp, att, rolls *bolt.Bucket
 	lanes                                          map[string]*bolt.Bucket
 	counts                                         map[string]uint64
-	braked                                         map[string]int // change of what each sequence's brake holds
-	at                                             time.Time      // of the newest entry
+	braked                                         map[string]int   // change of what each sequence's brake holds
+	at                                             time.Time        // of the newest entry
+	uses                                           map[string]int64 // active enrollments by version of the rule files
 	seq                                            uint64
 }
 
@@ -158,7 +159,7 @@ func newTxn(tx *bolt.Tx) *txn {
 		tx:    tx,
 		leads: tx.Bucket(bLeads), due: tx.Bucket(bDue), intents: tx.Bucket(bIntents), journal: tx.Bucket(bJournal),
 		supp: tx.Bucket(bSuppressions), att: tx.Bucket(bAttention), rolls: tx.Bucket(bRollups),
-		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{}, braked: map[string]int{},
+		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{}, uses: map[string]int64{}, braked: map[string]int{},
 	}
 	t.journal.FillPercent = fillOrdered
 	t.seq = t.journal.Sequence()
@@ -180,11 +181,29 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 	if err != nil {
 		return sequencer.Result{}, err
 	}
+	if w.Settles != nil {
+		v := t.att.Get(attentionKey(w.Settles.Kind, w.Settles.ID, w.Settles.Seq))
+		if v == nil {
+			return sequencer.Result{Err: sequencer.ErrSettled}, nil
+		}
+		state.Item = new(lodestone.Attention)
+		if err := decode(v, state.Item); err != nil {
+			return sequencer.Result{}, fmt.Errorf("an attention item: %w", err)
+		}
+	}
 	change, err := plan(w, state)
 	if err != nil {
 		return sequencer.Result{Err: err}, nil
 	}
-	return sequencer.Result{Change: change}, t.apply(w.Email, state.Lead, &change)
+	if err := t.apply(w.Email, state.Lead, &change); err != nil || w.Settles == nil {
+		return sequencer.Result{Change: change}, err
+	}
+	for i := range change.Attention {
+		if a := &change.Attention[i]; a.Kind == w.Settles.Kind && a.ID == w.Settles.ID && a.Seq == w.Settles.Seq {
+			return sequencer.Result{Change: change}, nil
+		}
+	}
+	return sequencer.Result{Change: change}, t.att.Delete(attentionKey(w.Settles.Kind, w.Settles.ID, w.Settles.Seq))
 }
 
 // plan calls a write's Plan. A panic in it is one write's fault and harms no other.
@@ -257,6 +276,7 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 		if err := t.index(email, old, c.Lead); err != nil {
 			return err
 		}
+		t.countRules(old, c.Lead)
 		eachBraked(old, func(e *lodestone.Enrollment) { t.braked[e.Sequence]-- })
 		eachBraked(c.Lead, func(e *lodestone.Enrollment) { t.braked[e.Sequence]++ })
 	}
@@ -408,17 +428,20 @@ func (t *txn) rest(b *sequencer.Batch) error {
 }
 
 // attend puts attention items. Rejected submissions go into the journal as well, because every
-// submission ends there in a named state.
+// submission ends there in a named state; one that was tried again and is still not usable stands there
+// already.
 func (t *txn) attend(items []lodestone.Attention) error {
 	for i := range items {
 		v, err := encode(nil, &items[i])
 		if err != nil {
 			return err
 		}
-		if err := t.att.Put(attentionKey(items[i].Kind, items[i].ID, items[i].Seq), v); err != nil {
+		key := attentionKey(items[i].Kind, items[i].ID, items[i].Seq)
+		known := t.att.Get(key) != nil
+		if err := t.att.Put(key, v); err != nil {
 			return err
 		}
-		if items[i].Kind != lodestone.AttentionSubmission {
+		if items[i].Kind != lodestone.AttentionSubmission || known {
 			continue
 		}
 		if err := t.append(&lodestone.Entry{At: items[i].At, Rejected: &lodestone.RejectedEntry{
@@ -488,7 +511,7 @@ func (t *txn) count(e *lodestone.Entry) {
 	for i := range e.Touchpoints {
 		n := &e.Touchpoints[i]
 		switch {
-		case n.Reason == lodestone.ReasonPlanned:
+		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened:
 			t.add(d, n.Sequence, n.Step, "touchpoint.scheduled", n.Variant)
 		case !n.State.Pending():
 			t.add(d, n.Sequence, n.Step, "touchpoint."+string(n.State), n.Variant)
@@ -514,6 +537,9 @@ func (t *txn) finish() error {
 		if err := t.rolls.Put(key, binary.BigEndian.AppendUint64(nil, n)); err != nil {
 			return err
 		}
+	}
+	if err := t.putRuleUses(); err != nil {
+		return err
 	}
 	if t.seq != t.journal.Sequence() {
 		return t.journal.SetSequence(t.seq)

@@ -222,7 +222,7 @@ func TestModel(t *testing.T) {
 			}
 		default:
 			did["paused and resumed"]++
-			if err := errors.Join(s.SetCursor(ctx, "reader", m.seq), s.SetPaused(ctx, "all", nil)); err != nil {
+			if err := errors.Join(s.SetCursor(ctx, "reader", m.seq), s.SetPaused(ctx, "all", nil, nil)); err != nil {
 				fail("%v", err)
 			}
 		}

@@ -441,7 +441,7 @@ func (s *Store) Counts(context.Context) (counts map[lodestone.TouchpointState]ui
 	return counts, err
 }
 
-// The switches and definitions of the meta and rules buckets.
+// The switches of the meta bucket.
 
 const pausedPrefix = "paused/"
 
@@ -460,63 +460,6 @@ func (s *Store) Paused(context.Context) (paused map[string]scheduler.Pause, err 
 		return nil
 	})
 	return paused, err
-}
-
-// SetPaused pauses a scope, or takes the pause back when p is nil.
-func (s *Store) SetPaused(_ context.Context, scope string, p *scheduler.Pause) error {
-	return s.update(func(tx *bolt.Tx) error {
-		if p == nil {
-			return tx.Bucket(bMeta).Delete([]byte(pausedPrefix + scope))
-		}
-		v, err := json.Marshal(p)
-		if err != nil {
-			return err
-		}
-		return tx.Bucket(bMeta).Put([]byte(pausedPrefix+scope), v)
-	})
-}
-
-// RuleFile is one stored rule file.
-type RuleFile struct {
-	Name string
-	Data []byte
-}
-
-var kCurrentRules = []byte("rules/current")
-
-// PutRules keeps the files of a version, so that enrollments that began with it can end with it, and
-// makes it the last good one.
-func (s *Store) PutRules(_ context.Context, version string, files []RuleFile) error {
-	v, err := json.Marshal(files)
-	if err != nil {
-		return err
-	}
-	return s.update(func(tx *bolt.Tx) error {
-		if b := tx.Bucket(bRules); b.Get([]byte(version)) == nil {
-			if err := b.Put([]byte(version), v); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(bMeta).Put(kCurrentRules, []byte(version))
-	})
-}
-
-// Rules returns every stored version of the rule files and which of them was the last good one,
-// empty when there is none.
-func (s *Store) Rules(context.Context) (current string, versions map[string][]RuleFile, err error) {
-	versions = map[string][]RuleFile{}
-	err = s.view(func(tx *bolt.Tx) error {
-		current = string(tx.Bucket(bMeta).Get(kCurrentRules))
-		return tx.Bucket(bRules).ForEach(func(k, v []byte) error {
-			var files []RuleFile
-			if err := json.Unmarshal(v, &files); err != nil {
-				return fmt.Errorf("%w: rule files of version %s", ErrNotAStore, k)
-			}
-			versions[string(k)] = files
-			return nil
-		})
-	})
-	return current, versions, err
 }
 
 // Cursor returns a named position in the journal, for readers that go on where they stopped.
@@ -546,6 +489,7 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 		}
 		braked := map[string]int{}
 		want, pendingBy, active := map[string]bool{}, map[string]uint64{}, map[string]uint64{}
+		uses := map[string]uint64{}
 		journal := tx.Bucket(bJournal)
 		if err := tx.Bucket(bLeads).ForEach(func(k, v []byte) error {
 			var l lodestone.Lead
@@ -562,9 +506,13 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 				if e.State == lodestone.EnrollmentActive {
 					n++
 					active[e.Sequence]++
+					uses[e.Rules]++
 				}
 				if e.Touchpoint != nil {
 					pendingBy[e.Sequence+"\x00"+e.Touchpoint.Step]++
+				}
+				if e.Parked != nil {
+					pendingBy[e.Sequence+"\x00"+e.Parked.Step]++
 				}
 			}
 			if n > 1 {
@@ -617,6 +565,9 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 			say("the indexes hold %d touchpoints, the leads %d, and they are not the same", len(got), len(want))
 		}
 		checkBraked(tx, braked, say)
+		if counted := ruleUses(tx); !maps.Equal(uses, counted) {
+			say("enrollments by version of the rule files are counted as %v, and the leads hold %v", counted, uses)
+		}
 		return balance(tx, pendingBy, active, say)
 	})
 	return faults, err

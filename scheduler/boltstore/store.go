@@ -279,6 +279,9 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
+	if err := s.countAllRules(); err != nil {
+		return err
+	}
 	now, err := fileIdentity(s.path)
 	if err != nil {
 		return fmt.Errorf("identity of %s: %w", s.path, err)

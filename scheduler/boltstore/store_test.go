@@ -333,8 +333,8 @@ func TestPausesRulesAndCursors(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	s := open(t, dir)
 	if err := errors.Join(
-		s.SetPaused(ctx, "connector first", &scheduler.Pause{At: start, Reason: "holiday"}),
-		s.SetPaused(ctx, "all", &scheduler.Pause{At: start}), s.SetPaused(ctx, "all", nil),
+		s.SetPaused(ctx, "connector first", &scheduler.Pause{At: start, Reason: "holiday"}, nil),
+		s.SetPaused(ctx, "all", &scheduler.Pause{At: start}, nil), s.SetPaused(ctx, "all", nil, nil),
 		s.PutRules(ctx, "v1", []RuleFile{{"a.yaml", []byte("x")}}), s.PutRules(ctx, "v2", []RuleFile{{"a.yaml", []byte("y")}}),
 		s.SetCursor(ctx, "events", 42),
 	); err != nil {
@@ -346,9 +346,12 @@ func TestPausesRulesAndCursors(t *testing.T) {
 	if len(paused) != 1 || paused["connector first"].Reason != "holiday" {
 		t.Errorf("paused = %v", paused)
 	}
-	current, versions, _ := s.Rules(ctx)
-	if current != "v2" || len(versions) != 2 || string(versions["v1"][0].Data) != "x" {
-		t.Errorf("rules = %s, %v", current, versions)
+	current, _ := s.CurrentRules(ctx)
+	if first, _ := s.Rules(ctx, "v1"); current != "v2" || len(first) != 1 || string(first[0].Data) != "x" {
+		t.Errorf("rules = %s, %v", current, first)
+	}
+	if none, err := s.Rules(ctx, "v3"); none != nil || err != nil {
+		t.Errorf("rules of no version = %v, %v", none, err)
 	}
 	if seq, _ := s.Cursor(ctx, "events"); seq != 42 {
 		t.Errorf("cursor = %d, want 42", seq)
