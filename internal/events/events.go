@@ -210,6 +210,7 @@ type (
 		Reason    lodestone.Reason          `json:"reason,omitempty"`
 		DueAt     time.Time                 `json:"due_at,omitzero"`
 		Reference string                    `json:"reference,omitempty"`
+		Variant   string                    `json:"variant,omitempty"`
 	}
 )
 
@@ -240,7 +241,7 @@ func Of(e *lodestone.Entry) []Event {
 		switch {
 		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened, n.State == lodestone.TouchpointScheduled && n.Reason == lodestone.ReasonRetried:
 			verb = "scheduled"
-		case n.State == lodestone.TouchpointScheduled:
+		case n.State == lodestone.TouchpointScheduled, n.Reason == lodestone.ReasonBraked: // put off, and nothing was called
 			verb = "deferred"
 		case n.State == lodestone.TouchpointIntended:
 			continue // an intent is no news yet
@@ -248,7 +249,7 @@ func Of(e *lodestone.Entry) []Event {
 			verb = "unknown" // for a human to settle; the state in the data says so
 		}
 		list = append(list, Event{"touchpoint." + verb, TouchpointData{
-			e.Lead, n.ID, n.Sequence, n.Step, n.Operation, n.State, n.Reason, n.DueAt, n.Reference,
+			e.Lead, n.ID, n.Sequence, n.Step, n.Operation, n.State, n.Reason, n.DueAt, n.Reference, n.Variant,
 		}})
 	}
 	return list

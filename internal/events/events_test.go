@@ -30,6 +30,7 @@ func TestEventsOfAnEntry(t *testing.T) {
 		Touchpoints: []lodestone.TouchpointEntry{
 			{ID: "e.a", State: lodestone.TouchpointScheduled, Reason: lodestone.ReasonPlanned},
 			{ID: "e.a", State: lodestone.TouchpointScheduled, Reason: lodestone.ReasonPaused},
+			{ID: "e.a", State: lodestone.TouchpointHeld, Reason: lodestone.ReasonBraked},
 			{ID: "e.a", State: lodestone.TouchpointIntended}, {ID: "e.a", State: lodestone.TouchpointUnknown},
 			{ID: "e.a", State: lodestone.TouchpointHeld}, {ID: "e.a", State: lodestone.TouchpointSent},
 			{ID: "e.b", State: lodestone.TouchpointSkipped}, {ID: "e.c", State: lodestone.TouchpointFailed}, {ID: "e.d", State: lodestone.TouchpointCancelled},
@@ -37,7 +38,7 @@ func TestEventsOfAnEntry(t *testing.T) {
 	}
 	want := []string{
 		"submission.accepted", "lead.scored", "lead.band_changed", "enrollment.started", "enrollment.ended", "touchpoint.scheduled",
-		"touchpoint.deferred", "touchpoint.unknown", "touchpoint.unknown", "touchpoint.sent", "touchpoint.skipped", "touchpoint.failed", "touchpoint.cancelled",
+		"touchpoint.deferred", "touchpoint.deferred", "touchpoint.unknown", "touchpoint.unknown", "touchpoint.sent", "touchpoint.skipped", "touchpoint.failed", "touchpoint.cancelled",
 	}
 	var got []string
 	for _, ev := range Of(e) {
