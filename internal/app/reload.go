@@ -53,10 +53,19 @@ func (w *Worker) reload(ctx context.Context, files []rules.File, err error) {
 	w.log.InfoContext(ctx, "the rule files changed: new decisions are made with them; enrollments go on with the version they began with", "version", set.Version)
 }
 
+// errNoRules is the fault of a directory that held rule files before and holds none now.
+var errNoRules error = rules.Faults{{File: ".", Line: 1, Column: 1, Severity: rules.SeverityError,
+	Message: "there are no rule files (*.yaml) in the directory any more; to send nothing, `lodestone pause all`"}}
+
 // compile turns files into a set that this worker can work with.
 func (w *Worker) compile(files []rules.File) (*rules.Set, error) {
-	if w.book.Load() != nil && !slices.ContainsFunc(files, func(f rules.File) bool { return path.Ext(f.Name) == ".yaml" }) {
-		return nil, errors.New("there are no rule files (*.yaml) in the directory any more; to send nothing, `lodestone pause all`")
+	if !slices.ContainsFunc(files, func(f rules.File) bool { return path.Ext(f.Name) == ".yaml" }) {
+		if last, err := w.store.CurrentRules(context.Background()); err != nil || last != "" {
+			if err == nil {
+				err = errNoRules
+			}
+			return nil, err
+		}
 	}
 	set, err := rules.Compile(files, w.opts.RulesOptions)
 	if err != nil || w.accounts == nil {
