@@ -18,7 +18,7 @@ import (
 // TestReleaseKilled kills the command again and again while it releases, then lets it finish: every submission
 // was applied once, with the time that it came with.
 func TestReleaseKilled(t *testing.T) {
-	const n, kills = 5000, 6
+	const n, kills = 20_000, 6
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
