@@ -107,10 +107,3 @@ func exampleTest() object {
 		"expect": object{"band": "hot", "sequence": "hot-invite", "touchpoints": []any{object{"step": "invite", "at": "10m", "outcome": "sent"}}},
 	}
 }
-
-func testUTMSchema() object {
-	return closed(object{
-		"source": anyScalar("utm_source", "newsletter"), "medium": anyScalar("utm_medium", "email"), "campaign": anyScalar("utm_campaign", "spring"),
-		"term": anyScalar("utm_term", "guide"), "content": anyScalar("utm_content", "footer"),
-	})
-}
