@@ -31,12 +31,14 @@ func (c *cli) benchCmd() *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o.Log = c.err
-			if !c.flags.json {
-				fmt.Fprintf(c.out, "%-36s %26s %26s %7s %9s %8s %8s\n", "", "median (low to high)", "ceiling", "ratio", "CPU/1000", "MB", "B/item")
-			}
+			headed := c.flags.json
 			err := bench.Run(cmd.Context(), a[0], o, func(r bench.Result) error {
 				if c.flags.json {
 					return c.printJSON(r)
+				}
+				if !headed {
+					headed = true
+					fmt.Fprintf(c.out, "%-36s %26s %26s %7s %9s %8s %8s\n", "", "median (low to high)", "ceiling", "ratio", "CPU/1000", "MB", "B/item")
 				}
 				fmt.Fprintln(c.out, benchLine(r))
 				return nil

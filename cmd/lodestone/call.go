@@ -34,8 +34,8 @@ func (c *cli) callCmd() *cobra.Command {
 		Use:   "call CONNECTOR OPERATION [--ARGUMENT VALUE …]",
 		Short: "Have a provider do one operation",
 		Long: `Call has a provider do one operation of its catalogue; ` + "`lodestone operations CONNECTOR OPERATION`" + ` says what it
-takes. Each argument is a flag; lists and objects are given as JSON. --json gives all of them at once. What the
-provider answers is printed as JSON.
+takes. Each argument is a flag; lists and objects are given as JSON. --json '{…}' gives all of them at once. What
+the provider answers is printed as JSON.
 
 What changes something passes the same gate as the worker's own acts: pauses, the suppression list and the
 unsubscribe status at the provider. Every call is put on record. While a worker runs, the call goes through
@@ -57,10 +57,11 @@ it and shares its rate.`,
 // callFlags are what `call` takes beside the operation's own arguments.
 type callFlags struct {
 	dry, all, yes bool
-	json          string
 }
 
 func (c *cli) call(cmd *cobra.Command, raw []string) error {
+	raw, given, asJSON := jsonFlag(raw)
+	c.flags.json = asJSON
 	name, operation, err := positions(cmd, raw)
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func (c *cli) call(cmd *cobra.Command, raw []string) error {
 	}
 	e := &kind.Endpoints[i]
 	f = callFlags{}
-	arguments, err := c.arguments(cmd, e, raw, &f)
+	arguments, err := c.arguments(cmd, e, raw, given, &f)
 	if err != nil {
 		return err
 	}
@@ -129,6 +130,30 @@ func (c *cli) call(cmd *cobra.Command, raw []string) error {
 		return err
 	}
 	return c.printAnswer(&done)
+}
+
+// jsonFlag takes --json out of a command line. Before what can be arguments ('{…}', @file or -) it gives
+// them; alone it is the global flag of every command.
+func jsonFlag(raw []string) (rest []string, arguments string, asJSON bool) {
+	for i := 0; i < len(raw); i++ {
+		value, has := strings.CutPrefix(raw[i], "--json=")
+		switch {
+		case raw[i] == "--":
+			return append(rest, raw[i:]...), arguments, asJSON
+		case raw[i] == "--json" && i+1 < len(raw) && (raw[i+1] == "-" || strings.HasPrefix(raw[i+1], "{") || strings.HasPrefix(raw[i+1], "@")):
+			i++
+			arguments = raw[i]
+		case raw[i] == "--json", value == "true":
+			asJSON = true
+		case value == "false":
+			asJSON = false
+		case has:
+			arguments = value
+		default:
+			rest = append(rest, raw[i])
+		}
+	}
+	return rest, arguments, asJSON
 }
 
 // positions finds CONNECTOR and OPERATION: the first two words that are neither flags nor the values
@@ -184,11 +209,9 @@ func globalsOnly(flags *pflag.FlagSet, raw []string) (out []string) {
 	return out
 }
 
-// arguments reads the operation's arguments from flags and from --json.
-func (c *cli) arguments(cmd *cobra.Command, e *connectors.Endpoint, raw []string, f *callFlags) (map[string]any, error) {
+// arguments reads the operation's arguments from flags and from what --json gave.
+func (c *cli) arguments(cmd *cobra.Command, e *connectors.Endpoint, raw []string, given string, f *callFlags) (map[string]any, error) {
 	flags := c.callFlagSet(cmd, f)
-	flags.StringVar(&f.json, "json", "", "")
-	flags.Lookup("json").NoOptDefVal = "" // it needs a value here
 	texts := map[string]*[]string{}
 	for _, a := range e.Arguments {
 		if flags.Lookup(a.Name) != nil {
@@ -196,21 +219,24 @@ func (c *cli) arguments(cmd *cobra.Command, e *connectors.Endpoint, raw []string
 		}
 		texts[a.Name] = flags.StringArray(a.Name, nil, "")
 	}
+	names := make([]string, 0, len(texts))
+	for n := range texts {
+		names = append(names, "--"+n)
+	}
+	sort.Strings(names)
 	if err := flags.Parse(raw); err != nil {
-		names := make([]string, 0, len(texts))
-		for n := range texts {
-			names = append(names, "--"+n)
-		}
-		sort.Strings(names)
 		return nil, usagef("%w; %s takes %s", err, e.Name, strings.Join(names, " "))
 	}
+	if more := flags.Args(); len(more) > 2 {
+		return nil, usagef("%q is one word too many; give each argument as a flag: %s takes %s", more[2], e.Name, strings.Join(names, " "))
+	}
 	arguments := map[string]any{}
-	if f.json != "" {
-		data := []byte(f.json)
+	if given != "" {
+		data := []byte(given)
 		var err error
-		if path, ok := strings.CutPrefix(f.json, "@"); ok {
+		if path, ok := strings.CutPrefix(given, "@"); ok {
 			data, err = os.ReadFile(path)
-		} else if f.json == "-" {
+		} else if given == "-" {
 			data, err = io.ReadAll(io.LimitReader(c.in, 16<<20))
 		}
 		if err != nil {

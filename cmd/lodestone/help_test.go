@@ -15,7 +15,12 @@ func TestEveryCommandShowsAnExample(t *testing.T) {
 	var visit func(*cobra.Command)
 	asked := 0
 	visit = func(c *cobra.Command) {
+		names := map[string]bool{}
 		for _, sub := range c.Commands() {
+			if names[sub.Name()] {
+				t.Errorf("%s is there twice", sub.CommandPath())
+			}
+			names[sub.Name()] = true
 			visit(sub)
 		}
 		var out, errs bytes.Buffer

@@ -128,7 +128,6 @@ func (c *cli) root() *cobra.Command {
 		c.explainCmd,
 		c.renderCmd,
 		c.queueCmd,
-		c.releaseCmd,
 		c.undoCmd,
 		c.suppressCmd,
 		c.forgetCmd,
