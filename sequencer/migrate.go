@@ -65,10 +65,21 @@ func (b *Rulebook) Migration(e *lodestone.Enrollment, steps map[string]string, d
 		m.Left = fmt.Sprintf("step %s is %s, and is settled under its own name first", t.Step, t.State)
 	case name != t.Step && slices.Contains(b.done(e, done), name):
 		m.Left = fmt.Sprintf("the lead was at step %s before, and a step is taken once", name)
+	case !unsent(t) && !sameAct(target.StepsOf(e.Variant)[at].Of(t.Variant), t):
+		m.Left = fmt.Sprintf("step %s is %s, and today's version does another thing in it; it is settled as what it was first", t.Step, t.State)
 	default:
 		m.Stands = name
 	}
 	return m, true
+}
+
+// unsent reports whether nothing of a touchpoint can have been sent.
+func unsent(t *lodestone.Touchpoint) bool {
+	return t.State == lodestone.TouchpointScheduled || IsBraked(t)
+}
+
+func sameAct(s *rules.Step, t *lodestone.Touchpoint) bool {
+	return s.Connector == t.Connector && s.Operation == t.Operation
 }
 
 // done lists the steps of an enrollment that ended: as far as is known from the version it is on, and those
@@ -120,7 +131,7 @@ func (p *planner) migrated(ev *Migrated) error {
 		p.change.Resolved = append(p.change.Resolved, t.ID)
 		t.Reason, t.DueAt = lodestone.ReasonMigrated, p.now
 	}
-	if t.State == lodestone.TouchpointScheduled {
+	if unsent(&t) {
 		def := &target.StepsOf(e.Variant)[e.Step]
 		if m.Stands != m.Step {
 			t.Variant = StepVariant(p.lead.Email, target, def)

@@ -138,6 +138,16 @@ func (p *planner) operatedFailed(ev *Operated) error {
 	switch {
 	case i >= 0 && p.lead.Enrollments[i].State == lodestone.EnrollmentActive:
 		e := &p.lead.Enrollments[i]
+		_, s := p.book.Sequence(e)
+		if s == nil {
+			return refuse("%s", p.book.Missing(e))
+		}
+		def := s.Find(e.Variant, t.Step)
+		if def == nil {
+			return refuse("its enrollment was moved to version %s of %s since, which has no step %s; `lodestone cancel --step-only` closes the question", e.Version, e.Sequence, t.Step)
+		}
+		act := def.Of(t.Variant) // it did not happen, so it may be another operation by now
+		t.Connector, t.Operation = act.Connector, act.Operation
 		switch {
 		case e.Parked != nil:
 			return refuse("another step of the same enrollment, %s, is being tried again; wait for its end", e.Touchpoint.Step)
@@ -165,7 +175,18 @@ func (p *planner) operatedFailed(ev *Operated) error {
 			return refuse("the lead is in sequence %s by now, and a lead is in one at a time; `lodestone cancel` closes the question", active.Sequence)
 		}
 		e := *kept
+		_, s := p.book.Sequence(&e)
+		if s == nil {
+			return refuse("%s", p.book.Missing(&e))
+		}
 		e.State, e.EndedAt, e.Touchpoint, e.Parked = lodestone.EnrollmentActive, time.Time{}, &t, nil
+		// Every other step has been taken since, and a step is taken once.
+		e.Done = slices.Clone(e.Done)
+		for _, step := range s.StepsOf(e.Variant) {
+			if step.Name != t.Step {
+				e.Done = append(e.Done, step.Name)
+			}
+		}
 		p.lead.Enrollments = append(p.lead.Enrollments, e)
 		p.entry.Enrollments = append(p.entry.Enrollments, lodestone.EnrollmentEntry{
 			ID: e.ID, Sequence: e.Sequence, Version: e.Version, Variant: e.Variant, State: e.State, Reason: lodestone.ReasonReopened,
