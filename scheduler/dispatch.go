@@ -230,6 +230,9 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 		if t == nil || t.State != lodestone.TouchpointScheduled {
 			return sequencer.Change{}, sequencer.ErrMoved
 		}
+		if t.Connector != l.name || t.Operation != first.t.Operation || e.Version != first.e.Version {
+			return sequencer.Change{}, sequencer.ErrMoved // migrated since: what the provider was asked was about another act
+		}
 		now, book := time.Now().UTC(), s.rulebook()
 		p := Local(st, e, t, book, s.paused, now)
 		if p.stop != nil {

@@ -3,13 +3,17 @@ package scheduler_test
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -173,5 +177,87 @@ func TestAnotherAddressIsNotContacted(t *testing.T) {
 		after(time.Minute)
 		b.want(ada, "invite scheduled planned", "invite failed bad_parameters")
 		b.want("bob@example.com", "invite scheduled planned", "invite intended ", "invite sent accepted")
+	})
+}
+
+// slowPauses answers the question for pauses late while it is asked to.
+type slowPauses struct {
+	*boltstore.Store
+	slow atomic.Bool
+}
+
+func (s *slowPauses) Paused(ctx context.Context) (map[string]scheduler.Pause, error) {
+	p, err := s.Store.Paused(ctx)
+	if s.slow.Load() {
+		time.Sleep(time.Minute)
+	}
+	return p, err
+}
+
+// Two people pause at once, and the answer to the first one's question comes last: it must not take back what
+// the second one said.
+func TestPausesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		store := &slowPauses{Store: b.store}
+		ctx, cancel := context.WithCancel(context.Background())
+		b.s = scheduler.New(scheduler.Config{Store: store, Rulebook: b.book.Load, Accounts: map[string]scheduler.Account{"provider": b.acct}})
+		done := make(chan error, 1)
+		go func() { done <- b.s.Run(ctx) }()
+		b.stop = func() { cancel(); <-done }
+		synctest.Wait()
+		pause := func(scope string) {
+			if err := b.store.SetPaused(ctx, scope, &scheduler.Pause{At: time.Now()}, nil); err != nil {
+				t.Error(err)
+			}
+			if err := b.s.Reload(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		store.slow.Store(true)
+		go pause("sequence steps")
+		synctest.Wait()
+		store.slow.Store(false)
+		pause("sequence plain")
+		after(2 * time.Minute)
+		b.submit(ada, nil, nil)
+		b.submit("eve@example.com", map[string]any{"kind": "steps"}, nil)
+		after(2 * time.Hour)
+		if b.p.acts != 0 {
+			t.Errorf("%d were sent while both sequences were paused", b.p.acts)
+		}
+		b.end()
+	})
+}
+
+// An enrollment is moved to a version whose step goes through another connector while the first one's provider
+// is asked. What that one answered says nothing about the other, and the act is not its own any more.
+func TestMigratedWhileTheProviderIsAsked(t *testing.T) {
+	named := map[string]lodestone.Operation{}
+	for n, op := range operations {
+		named["provider."+n], named["second."+n] = op, op
+	}
+	text := strings.Replace(ruleFile, "{name: invite, after: 1h, do: provider.invite, with: {firstName: there}}", "{name: invite, after: 1h, do: second.invite, with: {firstName: there}}", 1)
+	set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(text)}}, rules.Options{Operations: named})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, func(b *bench) {
+		b.p.unsubscribed = func() (connectors.Subscription, error) {
+			st, err := b.store.State(context.Background(), ada)
+			if err != nil {
+				return connectors.Subscription{}, err
+			}
+			b.book.Store(sequencer.NewRulebook(set, b.book.Load().Current()))
+			e := st.Lead.Active()
+			b.plan(ada, sequencer.Migrated{Enrollment: e.ID, Touchpoint: e.Touchpoint.ID})
+			return connectors.Subscription{Kind: "provider"}, nil
+		}
+	}, func(b *bench) {
+		b.submit(ada, nil, nil)
+		after(2 * time.Hour)
+		if b.p.acts != 0 {
+			t.Errorf("%d acts at the connector that the step goes through no more; history %q", b.p.acts, b.history(ada))
+		}
 	})
 }

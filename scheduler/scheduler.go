@@ -86,6 +86,8 @@ type Scheduler struct {
 	mu     sync.Mutex // guards what follows
 	lanes  map[string]*lane
 	pauses map[string]Pause
+	asked  int         // how often the store was asked what is paused
+	shown  int         // which of these answers pauses is
 	grow   chan string // lanes to start; nil until Run
 }
 
@@ -251,12 +253,18 @@ func (s *Scheduler) Notify(c *sequencer.Change) {
 
 // Reload reads again what is paused.
 func (s *Scheduler) Reload(ctx context.Context) error {
+	s.mu.Lock()
+	s.asked++
+	asked := s.asked
+	s.mu.Unlock()
 	p, err := s.store.Paused(ctx)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.pauses = p
+	if asked > s.shown { // an answer that comes late knows less than the one that was asked for after it
+		s.pauses, s.shown = p, asked
+	}
 	lanes := make([]*lane, 0, len(s.lanes))
 	for _, l := range s.lanes {
 		lanes = append(lanes, l)
