@@ -63,8 +63,8 @@ func (c *cli) restoreCmd() *cobra.Command {
 		Use:   "restore FILE",
 		Short: "Put a backup in the place of the store",
 		Long: `Restore checks the backup whole and then puts it in the place of the store in the data directory. The
-store that was there is kept aside; what it knows of the time since the backup, and its suppression list,
-are taken over where it can be read. The worker must be stopped.
+store that was there is kept aside; what it knows of the time since the backup, its suppression list and
+its pauses are taken over where it can be read. The worker must be stopped.
 
 The restored store counts as a copy until "lodestone claim". The worker that then starts applies from the
 streams what came in since the backup. Touchpoints that may have been sent since are not sent again: those

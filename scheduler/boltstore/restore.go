@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -79,7 +80,7 @@ const restorePrefix = ".restore-"
 
 // Restore puts the backup in file in the place of the store in dir. It is checked whole before
 // anything is touched. The store that was there is kept aside under another name; what it knows of
-// the time since the backup, and the opt-outs that it holds, are taken over where it can be read. The
+// the time since the backup, and the opt-outs and pauses that it holds, are taken over where it can be read. The
 // restored store counts as a copy until [Store.Claim]. No process may have the store in dir open.
 func Restore(ctx context.Context, dir, file string, now time.Time) (info RestoreInfo, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -214,8 +215,8 @@ func copyFile(to, from string) error {
 	return errors.Join(err, dst.Sync(), dst.Close())
 }
 
-// takeOver copies from the store that is replaced what must not be forgotten: the opt-outs, and what
-// became of touchpoints since the backup.
+// takeOver copies from the store that is replaced what must not be forgotten: the opt-outs, the pauses, and
+// what became of touchpoints since the backup.
 func takeOver(tx *bolt.Tx, ev *bolt.Bucket, from *bolt.Tx, info *RestoreInfo) error {
 	supp := tx.Bucket(bSuppressions)
 	if err := from.Bucket(bSuppressions).ForEach(func(k, v []byte) error {
@@ -226,6 +227,14 @@ func takeOver(tx *bolt.Tx, ev *bolt.Bucket, from *bolt.Tx, info *RestoreInfo) er
 		return supp.Put(k, v)
 	}); err != nil {
 		return err
+	}
+	paused := from.Bucket(bMeta).Cursor()
+	for k, v := paused.Seek([]byte(pausedPrefix)); bytes.HasPrefix(k, []byte(pausedPrefix)); k, v = paused.Next() {
+		if meta := tx.Bucket(bMeta); meta.Get(k) == nil {
+			if err := meta.Put(k, v); err != nil {
+				return err
+			}
+		}
 	}
 	if string(from.Bucket(bMeta).Get(kInstance)) != string(tx.Bucket(bMeta).Get(kInstance)) {
 		return nil // its history is another one

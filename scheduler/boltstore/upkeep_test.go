@@ -573,3 +573,61 @@ func TestFailingCommitsAreSaid(t *testing.T) {
 		t.Errorf("Failing = %v after a commit", err)
 	}
 }
+
+// A backup that was made before enrollments were counted by version of the rule files is as good as another.
+func TestRestoreTakesABackupOfAnEarlierVersion(t *testing.T) {
+	dir := t.TempDir()
+	s := filled(t, dir, 4)
+	file := backup(t, s)
+	s.Close()
+	db, err := bolt.Open(file, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bMeta)
+		var keys [][]byte
+		_ = meta.ForEach(func(k, _ []byte) error {
+			if bytes.HasPrefix(k, []byte("rules/use/")) || bytes.Equal(k, kRulesCounted) {
+				keys = append(keys, bytes.Clone(k))
+			}
+			return nil
+		})
+		if len(keys) < 2 {
+			t.Error("nothing was counted")
+		}
+		var errs []error
+		for _, k := range keys {
+			errs = append(errs, meta.Delete(k))
+		}
+		return errors.Join(errs...)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), dir, file, time.Now().UTC()); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir)
+	if faults, err := r.Check(t.Context()); err != nil || len(faults) > 0 {
+		t.Errorf("opened: %v %q", err, faults)
+	}
+}
+
+// A pause is a person's word that nothing be sent. A backup from before it does not take it back.
+func TestRestoreKeepsPauses(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	s := filled(t, dir, 4)
+	file := backup(t, s)
+	if err := s.SetPaused(ctx, "all", &scheduler.Pause{At: start, By: "ada"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := Restore(ctx, dir, file, time.Now().UTC()); err != nil {
+		t.Fatal(err)
+	}
+	paused, err := open(t, dir).Paused(ctx)
+	if p := paused["all"]; err != nil || p.By != "ada" {
+		t.Errorf("paused after the restore: %v %v", paused, err)
+	}
+}
