@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -40,5 +42,40 @@ func TestEveryCommandShowsAnExample(t *testing.T) {
 	visit(root)
 	if asked < 15 {
 		t.Errorf("%d commands were asked; there are more", asked)
+	}
+}
+
+// TestREADMEListsEveryCommand holds the table of commands in the README to the program.
+func TestREADMEListsEveryCommand(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "| command | does |\n|---|---|\n")
+	table, _, found := strings.Cut(table, "\n\n")
+	if !found {
+		t.Fatal("README.md holds no table of commands")
+	}
+	root := (&cli{in: strings.NewReader(""), out: io.Discard, err: io.Discard}).root()
+	known := map[string]bool{}
+	for _, c := range root.Commands() {
+		if !c.Hidden && c.Name() != "help" {
+			known[c.Name()] = true
+		}
+	}
+	listed := map[string]bool{}
+	for row := range strings.Lines(table) {
+		cell := strings.SplitN(row, " | ", 2)[0]
+		for _, m := range regexp.MustCompile("`([a-z-]+)").FindAllStringSubmatch(cell, -1) {
+			listed[m[1]] = true
+			if !known[m[1]] {
+				t.Errorf("README.md lists %s, which is no command", m[1])
+			}
+		}
+	}
+	for name := range known {
+		if !listed[name] {
+			t.Errorf("README.md does not list %s", name)
+		}
 	}
 }

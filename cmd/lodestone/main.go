@@ -108,14 +108,13 @@ func (c *cli) root() *cobra.Command {
 	f.StringVar(&c.flags.rules, "rules", "", "directory of rule files (default ./rules)")
 	f.StringVar(&c.flags.natsURL, "nats-url", "", "an external NATS server (default: the one inside)")
 	f.StringVar(&c.flags.natsListen, "nats-listen", "", `where the NATS server inside listens (default 127.0.0.1:4222); "none": nowhere`)
-	f.StringVar(&c.flags.httpListen, "http-listen", "", `where health, readiness and metrics are served (default 127.0.0.1:8080); "none": nowhere`)
+	f.StringVar(&c.flags.httpListen, "http-listen", "", `where forms, webhooks, health and metrics are served (default 127.0.0.1:8080); "none": nowhere`)
 	f.StringVar(&c.flags.logLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&c.flags.logFormat, "log-format", "", "text or json (default text)")
 	f.BoolVar(&c.flags.json, "json", false, "print data as JSON")
 	for _, add := range []func() *cobra.Command{
 		c.retryCmd,
 		c.cancelCmd,
-		c.releaseCmd,
 		c.pauseCmd,
 		c.resumeCmd,
 		c.migrateEnrollmentsCmd,
