@@ -115,6 +115,7 @@ func (c *cli) root() *cobra.Command {
 	for _, add := range []func() *cobra.Command{
 		c.retryCmd,
 		c.cancelCmd,
+		c.releaseCmd,
 		c.pauseCmd,
 		c.resumeCmd,
 		c.migrateEnrollmentsCmd,
