@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -125,7 +126,10 @@ func (c *cli) resumeCmd() *cobra.Command {
 		Short: "Let go on what was paused; shows first what is overdue",
 		Long: `Resume takes a pause back. It first shows what has become overdue meanwhile, because all of that is due
 at once: it goes out at the provider's rate, after the gate was asked as always. On a terminal it asks
-before it does that. What should not go out any more can be cancelled before.`,
+before it does that. What should not go out any more can be cancelled before.
+
+A connector whose provider refuses the credentials or keeps failing is asked again at once, with a check and
+never an act; when it answers as it should, what waited for it is due.`,
 		Example: "  lodestone resume sequence hot-invite\n  lodestone resume all --json",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -153,22 +157,29 @@ before it does that. What should not go out any more can be cancelled before.`,
 			if err := conn.Call(cmd.Context(), "POST", "/api/v1/resume", nil, q, &got); err != nil {
 				return err
 			}
+			var away error
+			if got.Probe != nil && !got.Probe.OK {
+				away = fmt.Errorf("%s was asked again and is still not to be used: %s", scope, got.Probe.Detail)
+			}
 			if c.flags.json {
-				return c.printJSON(struct {
+				return errors.Join(c.printJSON(struct {
 					api.Resumed
 					Overdue api.Overdue `json:"overdue"`
-				}{got, o})
+				}{got, o}), away)
 			}
 			switch {
 			case got.WasPaused:
 				fmt.Fprintf(c.out, "%s goes on\n", scope)
+			case got.Probe != nil && got.Probe.OK:
+				fmt.Fprintf(c.out, "%s was asked and answers as it should: it goes on\n", scope)
+			case got.Probe != nil: // said below
 			default:
 				fmt.Fprintf(c.out, "%s was not paused\n", scope)
 			}
 			for _, p := range got.Others {
 				fmt.Fprintf(c.out, "still paused: %s\n", pauseWords(p))
 			}
-			return nil
+			return away
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; kept on record")

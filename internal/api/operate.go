@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/scoring"
@@ -203,9 +204,25 @@ type Overdue struct {
 // more.
 const maxOverdue = 100_000
 
-// held calls fn with what a scope's pause keeps waiting: what is due, and what the gate put off because of a
-// pause.
-func (s *Server) held(ctx context.Context, scope string, now time.Time, fn func(boltstore.Row) bool) error {
+// putOff are the reasons for which the gate puts off what a scope's word lets go on: its pause, and the
+// breaker of a connector that is to be asked again.
+func (s *Server) putOff(scope string) []lodestone.Reason {
+	if a := s.account(scope); a != nil && a.State().Open {
+		return []lodestone.Reason{lodestone.ReasonPaused, lodestone.ReasonProviderUnavailable}
+	}
+	return []lodestone.Reason{lodestone.ReasonPaused}
+}
+
+// account is the connector that a scope names; nil when it names none or one that is not configured here.
+func (s *Server) account(scope string) *connectors.Account {
+	if kind, name, _ := strings.Cut(scope, " "); kind == "connector" {
+		return s.Accounts[name]
+	}
+	return nil
+}
+
+// held calls fn with what a scope keeps waiting: what is due, and what the gate put off for one of the reasons.
+func (s *Server) held(ctx context.Context, scope string, reasons []lodestone.Reason, now time.Time, fn func(boltstore.Row) bool) error {
 	kind, name, _ := strings.Cut(scope, " ")
 	lane := ""
 	if kind == "connector" {
@@ -215,7 +232,7 @@ func (s *Server) held(ctx context.Context, scope string, now time.Time, fn func(
 		if kind == "sequence" && row.Sequence != name {
 			return true
 		}
-		if row.Reason != lodestone.ReasonPaused && row.DueAt.After(now) {
+		if row.DueAt.After(now) && !slices.Contains(reasons, row.Reason) {
 			return true
 		}
 		return fn(row)
@@ -240,7 +257,7 @@ func (s *Server) overdue(r *http.Request) (any, error) {
 	if i := slices.IndexFunc(list, func(p Paused) bool { return p.Scope == scope }); i >= 0 {
 		o.Pause = &list[i]
 	}
-	err = s.held(r.Context(), scope, time.Now().UTC(), func(row boltstore.Row) bool {
+	err = s.held(r.Context(), scope, s.putOff(scope), time.Now().UTC(), func(row boltstore.Row) bool {
 		if o.Total == maxOverdue {
 			o.AtLeast = true
 			return false
@@ -261,12 +278,20 @@ func (s *Server) overdue(r *http.Request) (any, error) {
 type Resumed struct {
 	Scope     string   `json:"scope"`
 	WasPaused bool     `json:"was_paused"`
-	Due       int      `json:"due"`                   // touchpoints that were put off by the pause and are due now
+	Due       int      `json:"due"`                   // touchpoints that had been put off and are due now
 	Others    []Paused `json:"still_paused,omitzero"` // other scopes that stay paused
+	Probe     *Probed  `json:"probe,omitempty"`       // nil: no breaker was open
 }
 
-// resume takes a pause back, then makes due what it had put off. When it is cut short in between, what it did
-// not reach is due a little later by itself, and doing it again finishes it.
+// Probed is what a connector's provider answered that was asked because its breaker was open.
+type Probed struct {
+	OK     bool   `json:"ok"`     // the breaker is closed
+	Detail string `json:"detail"` // what is wrong still
+}
+
+// resume takes a pause back, asks a provider again whose breaker is open, then makes due what had been put
+// off. When it is cut short in between, what it did not reach is due a little later by itself, and doing it
+// again finishes it.
 func (s *Server) resume(r *http.Request) (any, error) {
 	var q PauseScope
 	if err := read(r, &q); err != nil {
@@ -294,11 +319,19 @@ func (s *Server) resume(r *http.Request) (any, error) {
 	if done.Others, err = s.paused(ctx); err != nil {
 		return nil, err
 	}
+	reasons := s.putOff(q.Scope)
+	if a := s.account(q.Scope); a != nil && a.State().Open {
+		done.Probe = &Probed{OK: true}
+		if err := a.Probe(ctx); err != nil {
+			done.Probe = &Probed{Detail: err.Error()}
+			reasons = []lodestone.Reason{lodestone.ReasonPaused}
+		}
+	}
 	for s.Rulebook() != nil {
 		var rows []boltstore.Row
 		now := time.Now().UTC()
-		if err := s.held(ctx, q.Scope, now, func(row boltstore.Row) bool {
-			if row.Reason == lodestone.ReasonPaused && row.DueAt.After(now) {
+		if err := s.held(ctx, q.Scope, reasons, now, func(row boltstore.Row) bool {
+			if row.DueAt.After(now) {
 				rows = append(rows, row)
 			}
 			return len(rows) < resumeBatch
@@ -324,7 +357,7 @@ func (s *Server) makeDue(ctx context.Context, rows []boltstore.Row) (n int, err 
 			if st.Lead == nil {
 				return sequencer.Change{}, sequencer.ErrMoved
 			}
-			if _, t := st.Lead.Touchpoint(row.ID); t == nil || t.Reason != lodestone.ReasonPaused {
+			if _, t := st.Lead.Touchpoint(row.ID); t == nil || t.Reason != row.Reason {
 				return sequencer.Change{}, sequencer.ErrMoved
 			}
 			return sequencer.Plan(st.Lead, sequencer.Moved{
