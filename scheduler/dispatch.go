@@ -29,9 +29,23 @@ type lane struct {
 	open   map[string]lookup        // touchpoints to look up
 }
 
+// lookup says when to look a touchpoint up. Its times are of the process and not of the wall clock: how
+// long ago a call was given up decides whether "not there" is believed, and a clock that is set must not
+// make that longer than it is.
 type lookup struct {
-	email lodestone.Email
-	at    time.Time
+	email   lodestone.Email
+	at      time.Time // when to look next
+	from    time.Time // when the call was given up, or when this process first saw it
+	earlier bool      // the call was an earlier process's, so that it was given up before from
+}
+
+// givenUp says, by the wall clock as it stands at now, when the call was given up. stored is what the
+// clock said then.
+func (o lookup) givenUp(stored, now time.Time) time.Time {
+	if at := now.Add(-time.Since(o.from)); !o.earlier || stored.After(at) {
+		return at
+	}
+	return stored
 }
 
 func newLane(s *Scheduler, name string) *lane {
@@ -110,7 +124,7 @@ func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, er
 	if free <= 0 {
 		return maxSleep, nil // a worker that ends wakes the lane
 	}
-	now := time.Now()
+	now := l.s.now()
 	due, next, err := l.s.store.Due(ctx, l.name, now, free, func(e lodestone.Email) bool { return busy[e] })
 	if err != nil {
 		return 0, err
@@ -164,7 +178,7 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	if st.Lead == nil {
 		return fmt.Errorf("a touchpoint waits for a lead that is not in the store")
 	}
-	now := time.Now().UTC()
+	now := s.now()
 	e, t := l.due(st.Lead, now)
 	if t == nil {
 		return nil // it moved on since the queue was read
@@ -233,7 +247,7 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 		if t.Connector != l.name || t.Operation != first.t.Operation || e.Version != first.e.Version {
 			return sequencer.Change{}, sequencer.ErrMoved // migrated since: what the provider was asked was about another act
 		}
-		now, book := time.Now().UTC(), s.rulebook()
+		now, book := s.now(), s.rulebook()
 		p := Local(st, e, t, book, s.paused, now)
 		if p.stop != nil {
 			return sequencer.Plan(st.Lead, p.moved(), book, now)
@@ -273,10 +287,10 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	failpoint.Hit(failpoint.AfterCall)
 	stopping()
 	cancel()
-	m := a.Outcome(act.ID, receipt, err, attempt, delays, time.Now().UTC(), l.s.pace)
+	m := a.Outcome(act.ID, receipt, err, attempt, delays, l.s.now(), l.s.pace)
 	m.Took = time.Since(start)
 	if m.To == lodestone.TouchpointUnknown {
-		l.watch(act.ID, email, m.DueAt)
+		l.watch(act.ID, lookup{email: email, at: time.Now().Add(m.DueAt.Sub(m.GivenUp)), from: time.Now()})
 	}
 	err = l.record(ctx, email, m)
 	failpoint.Hit(failpoint.AfterOutcome)

@@ -13,9 +13,9 @@ import (
 )
 
 // watch adds a touchpoint to those that are looked up.
-func (l *lane) watch(touchpoint string, email lodestone.Email, at time.Time) {
+func (l *lane) watch(touchpoint string, o lookup) {
 	l.mu.Lock()
-	l.open[touchpoint] = lookup{email, at}
+	l.open[touchpoint] = o
 	l.mu.Unlock()
 	select {
 	case l.look <- struct{}{}:
@@ -82,10 +82,9 @@ func (l *lane) orphaned(ctx context.Context) {
 func (l *lane) each(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	var ids []string
-	var emails []lodestone.Email
 	for id, o := range l.open {
 		if !o.at.After(now) {
-			ids, emails = append(ids, id), append(emails, o.email)
+			ids = append(ids, id)
 		}
 	}
 	l.mu.Unlock()
@@ -100,18 +99,19 @@ func (l *lane) each(ctx context.Context, now time.Time) {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			l.lookUp(ctx, ids[i], emails[i])
+			l.lookUp(ctx, ids[i])
 		})
 	}
 	wg.Wait()
 }
 
 // lookUp asks the provider once whether a touchpoint's act happened, and records what that means.
-func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
+func (l *lane) lookUp(ctx context.Context, id string) {
 	l.mu.Lock()
 	was := l.open[id]
 	l.mu.Unlock()
-	again, err := l.settleOne(ctx, id, email)
+	again, err := l.settleOne(ctx, id, was)
+	next := was
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -120,47 +120,56 @@ func (l *lane) lookUp(ctx context.Context, id string, email lodestone.Email) {
 		// It was settled, sent again, and is unknown anew: what stands there is for the new attempt.
 	case err != nil:
 		l.s.log.ErrorContext(ctx, "cannot settle an unknown outcome; trying again", "touchpoint", id, "error", err)
-		l.open[id] = lookup{email, time.Now().Add(l.s.pace(4, 0))}
-	case again.IsZero():
+		next.at = time.Now().Add(l.s.pace(4, 0))
+		l.open[id] = next
+	case again == settled:
 		delete(l.open, id)
 	default:
-		l.open[id] = lookup{email, again}
+		next.at = time.Now().Add(again)
+		l.open[id] = next
 	}
 }
 
-// settleOne makes one look-up. again is when to make the next one, zero when the outcome is settled.
+// settled says that there is nothing to look up again.
+const settled time.Duration = -1
+
+// settleOne makes one look-up. again is how long to wait for the next one, [settled] when there is none.
 // The error is the store's.
-func (l *lane) settleOne(ctx context.Context, id string, email lodestone.Email) (again time.Time, err error) {
-	s, a := l.s, l.s.accounts[l.name]
+func (l *lane) settleOne(ctx context.Context, id string, o lookup) (again time.Duration, err error) {
+	s, a, email := l.s, l.s.accounts[l.name], o.email
 	st, err := s.store.State(ctx, email)
 	if err != nil || st.Lead == nil {
-		return time.Time{}, err
+		return settled, err
 	}
 	_, t := st.Lead.Touchpoint(id)
 	if t == nil || t.State != lodestone.TouchpointUnknown {
 		if t != nil && t.State == lodestone.TouchpointIntended {
-			return time.Now().Add(100 * time.Millisecond), nil // its outcome is being recorded
+			return 100 * time.Millisecond, nil // its outcome is being recorded
 		}
-		return time.Time{}, nil
+		return settled, nil
 	}
-	if m, ok := a.repeated(t, time.Now().UTC()); ok {
-		return time.Time{}, s.move(ctx, email, m)
+	if m, ok := a.repeated(t, s.now()); ok {
+		return settled, s.move(ctx, email, m)
 	}
 	if a.HoldUnknown {
-		return time.Time{}, s.move(ctx, email, a.held(id))
+		return settled, s.move(ctx, email, a.held(id))
 	}
-	asked := time.Now().UTC()
+	asked := s.now()
+	looked := *t
+	looked.GivenUp = o.givenUp(t.GivenUp, asked)
 	find, cancel := context.WithTimeout(ctx, a.Timeout)
 	failpoint.Hit(failpoint.BeforeLookup)
 	f, findErr := a.Find(find, connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: t.Parameters, IntendedAt: t.Intended})
 	cancel()
 	failpoint.Hit(failpoint.AfterLookup)
 	if ctx.Err() != nil {
-		return time.Time{}, nil
+		return settled, nil
 	}
-	m := a.Looked(t, f, findErr, asked, time.Now().UTC(), s.pace)
+	now := s.now()
+	m := a.Looked(&looked, f, findErr, asked, now, s.pace)
+	again = settled
 	if m.To == lodestone.TouchpointUnknown {
-		again = m.DueAt
+		again = max(0, m.DueAt.Sub(now))
 	}
 	err = s.move(ctx, email, m)
 	failpoint.Hit(failpoint.AfterSettled)

@@ -34,12 +34,12 @@ func (s *Scheduler) remote(ctx context.Context, p *Passage, params map[string]an
 		return ctx
 	}
 	mine, err := a.Mine(ctx, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: params})
-	if p.Named(mine, params, err, time.Now().UTC(), s.pace); p.stop != nil {
+	if p.Named(mine, params, err, s.now(), s.pace); p.stop != nil {
 		return ctx
 	}
 	// Opt-outs are asked for last, so that nothing comes between the answer and the act.
 	sub, err := a.Unsubscribed(ctx, p.lead.Email)
-	if p.Answered(sub, err, time.Now().UTC(), s.pace); p.stop != nil {
+	if p.Answered(sub, err, s.now(), s.pace); p.stop != nil {
 		return ctx
 	}
 	return ticket

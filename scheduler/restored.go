@@ -64,7 +64,7 @@ func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, par
 	detail := fmt.Sprintf("the backup that this store was restored from was made at %s, and this may have been sent since", b.Since.Format(time.RFC3339))
 	unknown := sequencer.Moved{
 		Touchpoint: p.t.ID, From: lodestone.TouchpointIntended, To: lodestone.TouchpointUnknown,
-		Reason: lodestone.ReasonRestored, GivenUp: b.Until, DueAt: time.Now().UTC(), Detail: detail,
+		Reason: lodestone.ReasonRestored, GivenUp: b.Until, DueAt: s.now(), Detail: detail,
 	}
 	if b.Misplaced != "" {
 		unknown.To, unknown.Detail = lodestone.TouchpointHeld, b.Misplaced+"; whether this is still wanted must be decided by hand"
@@ -88,7 +88,7 @@ func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, par
 			Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended,
 			Reason: lodestone.ReasonRestored, Parameters: params, Verdicts: p.verdicts, Detail: detail,
 		}, first),
-		plan(unknown, time.Now().UTC()),
+		plan(unknown, s.now()),
 	}})
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, par
 		return err
 	}
 	if unknown.To == lodestone.TouchpointUnknown {
-		l.watch(p.t.ID, email, time.Now())
+		l.watch(p.t.ID, lookup{email: email, at: time.Now(), from: time.Now(), earlier: true})
 	}
 	return nil
 }

@@ -71,6 +71,9 @@ type Config struct {
 	Pace Pace
 	// History is asked about every touchpoint before it goes out; nil: there is nothing to know.
 	History History
+	// Now is the wall clock, by which everything is due. What is only waited for is measured by the time of
+	// package time, which nobody sets. nil: [time.Now].
+	Now func() time.Time
 }
 
 // Scheduler sends touchpoints. Make one with [New].
@@ -82,6 +85,7 @@ type Scheduler struct {
 	committed func(*sequencer.Change)
 	pace      Pace
 	history   History
+	wall      func() time.Time
 
 	mu     sync.Mutex // guards what follows
 	lanes  map[string]*lane
@@ -99,6 +103,9 @@ func New(cfg Config) *Scheduler {
 	}
 	if s.pace = cfg.Pace; s.pace == nil {
 		s.pace = Jittered
+	}
+	if s.wall = cfg.Now; s.wall == nil {
+		s.wall = time.Now
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -133,7 +140,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		s.laneOf(n)
 	}
 	for _, o := range open {
-		s.laneOf(o.Connector).watch(o.Touchpoint, o.Email, time.Now())
+		s.laneOf(o.Connector).watch(o.Touchpoint, lookup{email: o.Email, at: time.Now(), from: time.Now(), earlier: true})
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -182,7 +189,7 @@ func (s *Scheduler) interrupted(ctx context.Context) ([]OpenItem, error) {
 	}
 	var batch sequencer.Batch
 	var lookups []OpenItem
-	now := time.Now().UTC()
+	now := s.now()
 	for _, o := range open {
 		switch o.State {
 		case lodestone.TouchpointUnknown:
@@ -276,6 +283,9 @@ func (s *Scheduler) Reload(ctx context.Context) error {
 	return nil
 }
 
+// now is the time by the wall clock, in UTC.
+func (s *Scheduler) now() time.Time { return s.wall().UTC() }
+
 func (s *Scheduler) paused(scope string) (Pause, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -303,7 +313,7 @@ func (s *Scheduler) commit(ctx context.Context, email lodestone.Email, plan func
 // move commits one step of a touchpoint.
 func (s *Scheduler) move(ctx context.Context, email lodestone.Email, m sequencer.Moved) error {
 	_, err := s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
-		return sequencer.Plan(st.Lead, m, s.rulebook(), time.Now().UTC())
+		return sequencer.Plan(st.Lead, m, s.rulebook(), s.now())
 	})
 	if errors.Is(err, sequencer.ErrMoved) {
 		return nil // someone else was quicker, and what is stored is what counts

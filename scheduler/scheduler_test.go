@@ -151,6 +151,12 @@ type bench struct {
 	s     *scheduler.Scheduler
 	stop  func()
 	acct  scheduler.Account
+	set   atomic.Int64 // how far the wall clock was set, against the fake time that timers run by
+}
+
+// now is the wall clock. It has no reading of the time that nobody sets, as after a restart.
+func (b *bench) now() time.Time {
+	return time.Now().Add(time.Duration(b.set.Load())).Round(0)
 }
 
 func newBench(t *testing.T) *bench {
@@ -180,7 +186,7 @@ func (b *bench) open() {
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.s = scheduler.New(scheduler.Config{
-		Store: b.store, Rulebook: b.book.Load,
+		Store: b.store, Rulebook: b.book.Load, Now: b.now,
 		Accounts: map[string]scheduler.Account{"provider": b.acct},
 	})
 	done := make(chan error, 1)
@@ -213,7 +219,7 @@ func (b *bench) end() {
 // plan commits an event and tells the scheduler, as intake does.
 func (b *bench) plan(email lodestone.Email, ev sequencer.Event) {
 	b.t.Helper()
-	now := time.Now().UTC()
+	now := b.now().UTC()
 	res, err := b.store.Commit(context.Background(), sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 		return sequencer.Plan(st.Lead, ev, b.book.Load(), now)
 	}}}})
@@ -231,7 +237,7 @@ func (b *bench) submit(email lodestone.Email, fields map[string]any, consent *lo
 	for k, v := range fields {
 		f[k] = v
 	}
-	now := time.Now().UTC()
+	now := b.now().UTC()
 	b.plan(email, sequencer.Submitted{Submission: lodestone.Submission{
 		ID: fmt.Sprint(now.UnixNano(), email), Form: "guide", Email: email, Fields: f, At: now, Received: now, Context: lodestone.Context{Consent: consent},
 	}})

@@ -45,6 +45,9 @@ type Config struct {
 	// AcceptStream takes a stream that is not the one that was applied so far from its beginning,
 	// instead of refusing it.
 	AcceptStream bool
+	// Now is the wall clock; nil: [time.Now]. It dates what is decided, and decides nothing about which
+	// messages were applied.
+	Now func() time.Time
 }
 
 // Intake applies one stream, in order, each message exactly once: the watermark is committed with
@@ -67,6 +70,9 @@ func NewIntake(cfg Config) *Intake {
 	}
 	if cfg.Rejected == nil {
 		cfg.Rejected = func(lodestone.Attention) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &Intake{cfg: cfg, caught: make(chan struct{})}
 }
@@ -225,7 +231,7 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 		n++
 		mark.Seq = msg.Seq
 		b.Watermark = mark
-		book, now := in.cfg.Rulebook(), time.Now().UTC()
+		book, now := in.cfg.Rulebook(), in.cfg.Now().UTC()
 		w, item := in.decide(msg, book, now)
 		if item != nil {
 			b.Attention = append(b.Attention, *item)
