@@ -104,3 +104,14 @@ func TestMigratedStepHasTheOperationOfItsVersion(t *testing.T) {
 		})
 	}
 }
+
+// While there are no usable rule files an opt-out counts all the same.
+func TestOptOutWithoutRules(t *testing.T) {
+	w := &world{t: t, book: sequencer.NewRulebook(compile(t, threeSteps))}
+	w.submit("1", "guide", start, nil)
+	w.book = nil
+	w.plan(sequencer.Suppressed{Suppression: lodestone.Suppression{Email: "ada@example.com", Source: "link", At: start}}, start)
+	if w.last.Suppress == nil {
+		t.Error("nothing is suppressed")
+	}
+}

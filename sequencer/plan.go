@@ -707,7 +707,7 @@ func (p *planner) drop() {
 // ended tells whether it did.
 func (p *planner) exit(at time.Time, converted bool) (ended bool) {
 	e := p.lead.Active()
-	if e == nil {
+	if e == nil || p.book == nil { // without usable rule files nothing is sent either
 		return false
 	}
 	set, s := p.book.Sequence(e)
