@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -259,5 +260,65 @@ func TestMigratedWhileTheProviderIsAsked(t *testing.T) {
 		if b.p.acts != 0 {
 			t.Errorf("%d acts at the connector that the step goes through no more; history %q", b.p.acts, b.history(ada))
 		}
+	})
+}
+
+// What failed before a restore failed for good only until a person has it tried again.
+func TestRetryOfWhatFailedBeforeARestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.submit(ada, nil, nil)
+		bg := context.Background()
+		st, err := b.store.State(bg, ada)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := st.Lead.Active().Touchpoint.ID
+		after(time.Minute)
+		now := time.Now().UTC()
+		err = errors.Join(b.store.Rewound(bg, now), b.store.Claim(bg), b.store.Gather(bg, []boltstore.Outcome{
+			{ID: id, Email: ada, State: lodestone.TouchpointFailed, Reason: lodestone.ReasonRefused, At: now},
+		}, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(bg)
+		b.s = scheduler.New(scheduler.Config{Store: b.store, Rulebook: b.book.Load, Accounts: map[string]scheduler.Account{"provider": b.acct}, History: b.store})
+		done := make(chan error, 1)
+		go func() { done <- b.s.Run(ctx) }()
+		b.stop = func() { cancel(); <-done }
+		after(2 * time.Hour)
+		items, err := b.store.ItemsOf(bg, id)
+		if err != nil || len(items) != 1 {
+			t.Fatalf("%d items, %v", len(items), err)
+		}
+		b.plan(ada, sequencer.Operated{Operation: sequencer.Retry, Touchpoint: id, Item: &items[0]})
+		after(2 * time.Hour)
+		if b.p.acts != 1 {
+			t.Errorf("%d acts after it was tried again; history %q", b.p.acts, b.history(ada))
+		}
+		b.end()
+	})
+}
+
+// What was sent before a restore counts for caps as if it had been sent from here.
+func TestSentBeforeARestoreCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.submit(ada, nil, nil)
+		st, err := b.store.State(context.Background(), ada)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().UTC()
+		b.plan(ada, sequencer.Moved{Touchpoint: st.Lead.Active().Touchpoint.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointSent, Reason: lodestone.ReasonAccepted})
+		if st, err = b.store.State(context.Background(), ada); err != nil {
+			t.Fatal(err)
+		}
+		if len(st.Lead.Contacts) != 1 || !st.Lead.Contacts[0].Equal(at) {
+			t.Errorf("contacts %v, want one at %v", st.Lead.Contacts, at)
+		}
+		b.stop = func() {}
+		b.end()
 	})
 }

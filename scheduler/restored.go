@@ -29,7 +29,8 @@ type Before struct {
 type History interface {
 	// Before says what is known of a scheduled touchpoint.
 	Before(ctx context.Context, email lodestone.Email, e *lodestone.Enrollment, t *lodestone.Touchpoint) (Before, error)
-	// Asked records that the doubt about a touchpoint went to the provider or to a human.
+	// Asked records that the doubt about a touchpoint went to the provider or to a human. e is its enrollment,
+	// whose later touchpoints are then in doubt as well; nil when they are not.
 	Asked(ctx context.Context, e *lodestone.Enrollment, touchpoint string) error
 }
 
@@ -51,8 +52,12 @@ func (l *lane) ended(ctx context.Context, email lodestone.Email, t *lodestone.To
 	_, err := l.s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
 		return sequencer.Plan(st.Lead, m, l.s.rulebook(), b.At)
 	})
-	if errors.Is(err, sequencer.ErrMoved) {
+	switch {
+	case errors.Is(err, sequencer.ErrMoved):
 		return nil
+	case err == nil && b.State == lodestone.TouchpointFailed:
+		// A person may have it tried again, and then this is no answer any more.
+		return l.s.history.Asked(ctx, nil, t.ID)
 	}
 	return err
 }

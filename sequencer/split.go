@@ -91,6 +91,9 @@ const keepContacts = 31 * 24 * time.Hour
 // not happen is forgotten again.
 func (p *planner) contact(t *lodestone.Touchpoint, to lodestone.TouchpointState) {
 	l := p.lead
+	if to == lodestone.TouchpointSent && t.Intended.IsZero() {
+		to = lodestone.TouchpointIntended // it was sent before the store was restored; the intent is not in it
+	}
 	switch to {
 	case lodestone.TouchpointIntended:
 		keep, most := keepContacts, 64

@@ -376,8 +376,8 @@ func (s *Store) Before(_ context.Context, email lodestone.Email, e *lodestone.En
 	return b, err
 }
 
-// Asked records that the doubt about a touchpoint went to the provider or to a human, and that those
-// that come after it in its enrollment are in doubt as well.
+// Asked records that the doubt about a touchpoint went to the provider or to a human, and, where its enrollment
+// is given, that those that come after it are in doubt as well.
 func (s *Store) Asked(_ context.Context, e *lodestone.Enrollment, touchpoint string) error {
 	return s.update(func(tx *bolt.Tx) error {
 		ev, err := tx.CreateBucketIfNotExists(bEvidence)
@@ -388,7 +388,10 @@ func (s *Store) Asked(_ context.Context, e *lodestone.Enrollment, touchpoint str
 		if err != nil {
 			return err
 		}
-		return errors.Join(ev.Put([]byte("t/"+touchpoint), v), ev.Put([]byte("e/"+e.ID), []byte{1}))
+		if err := ev.Put([]byte("t/"+touchpoint), v); err != nil || e == nil {
+			return err
+		}
+		return ev.Put([]byte("e/"+e.ID), []byte{1})
 	})
 }
 
