@@ -102,7 +102,7 @@ func (s *Server) scope(ctx context.Context, scope string) error {
 		known = append(known, lanes...)
 		if book := s.Rulebook(); book != nil {
 			for _, q := range book.Current().Sequences {
-				for _, step := range q.Steps {
+				for step := range q.All() {
 					known = append(known, step.Connector)
 				}
 			}
@@ -576,6 +576,9 @@ func (s *Server) drop(r *http.Request) (any, error) {
 	now := time.Now().UTC()
 	var b sequencer.Batch
 	for _, a := range list {
+		if a.Reason == lodestone.ReasonBraked {
+			return nil, problem(http.StatusConflict, "the brake of %s still holds enrollments; `lodestone release --brake %s` lets them go on, `lodestone undo %s` takes them back", a.ID, a.ID, a.ID)
+		}
 		if email, err := s.openOutcome(r.Context(), &a); err != nil {
 			return nil, err
 		} else if email != "" {

@@ -73,7 +73,7 @@ func (w *Worker) compile(files []rules.File) (*rules.Set, error) {
 	}
 	var faults rules.Faults
 	for _, q := range set.Sequences {
-		for _, step := range q.Steps {
+		for step := range q.All() {
 			if w.accounts[step.Connector] == nil {
 				faults = append(faults, rules.Fault{File: step.File, Line: step.Line, Column: step.Column, Severity: rules.SeverityError, Message: fmt.Sprintf(
 					"step %s sends through %s, which was not opened when the worker started; complete its settings under connectors.%s and restart the worker", step.Name, step.Connector, step.Connector)})
