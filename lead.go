@@ -8,23 +8,23 @@ import (
 // Lead is everything that deciding about one person needs. It is loaded, changed and stored as a
 // whole, so that one event costs one random page.
 type Lead struct {
-	Email       Email                `msg:"e"`
-	FirstSeen   time.Time            `msg:"fs"`
-	LastAt      time.Time            `msg:"la"` // time of the latest submission
-	Submissions int                  `msg:"n"`  // accepted submissions, this one included while it is scored
-	Profile     map[string]any       `msg:"p,omitempty"`
-	Zone        string               `msg:"z,omitempty"` // IANA name; empty: unknown
-	Ledger      []Line               `msg:"l,omitempty"`
-	Score       int                  `msg:"s"` // at the last submission; see Faded for another moment
-	Band        string               `msg:"b,omitempty"`
-	Signals     map[string]time.Time `msg:"g,omitempty"` // kind to the latest time
-	Consent     *Consent             `msg:"c,omitempty"` // the latest that was given or refused
-	Enrollments []Enrollment         `msg:"en,omitempty"`
-	Past        []PastEnrollment     `msg:"pe,omitempty"`
-	Enrolled    int                  `msg:"ec,omitempty"` // enrollments ever begun; part of an enrollment's id
-	Recent      []RecentID           `msg:"r,omitempty"`
-	Contacts    []time.Time          `msg:"ct,omitempty"` // when what was sent to it, or may have been, was intended, oldest first; for caps
-	Journal     uint64               `msg:"j,omitempty"`  // the newest entry of this lead in the journal
+	Email       Email                `json:"email" msg:"e"`
+	FirstSeen   time.Time            `json:"first_seen,omitzero" msg:"fs"`
+	LastAt      time.Time            `json:"last_at,omitzero" msg:"la"` // time of the latest submission
+	Submissions int                  `json:"submissions" msg:"n"`       // accepted submissions, this one included while it is scored
+	Profile     map[string]any       `json:"profile,omitempty" msg:"p,omitempty"`
+	Zone        string               `json:"zone,omitempty" msg:"z,omitempty"` // IANA name; empty: unknown
+	Ledger      []Line               `json:"ledger,omitempty" msg:"l,omitempty"`
+	Score       int                  `json:"score" msg:"s"` // at the last submission; see Faded for another moment
+	Band        string               `json:"band,omitempty" msg:"b,omitempty"`
+	Signals     map[string]time.Time `json:"signals,omitempty" msg:"g,omitempty"` // kind to the latest time
+	Consent     *Consent             `json:"consent,omitempty" msg:"c,omitempty"` // the latest that was given or refused
+	Enrollments []Enrollment         `json:"enrollments,omitempty" msg:"en,omitempty"`
+	Past        []PastEnrollment     `json:"past,omitempty" msg:"pe,omitempty"`
+	Enrolled    int                  `json:"enrolled" msg:"ec,omitempty"` // enrollments ever begun; part of an enrollment's id
+	Recent      []RecentID           `json:"recent,omitempty" msg:"r,omitempty"`
+	Contacts    []time.Time          `json:"contacts,omitempty" msg:"ct,omitempty"` // when what was sent to it, or may have been, was intended, oldest first; for caps
+	Journal     uint64               `json:"journal" msg:"j,omitempty"`             // the newest entry of this lead in the journal
 }
 
 // Active returns the lead's active enrollment, nil when it has none.
@@ -91,8 +91,8 @@ func RoundScore(sum float64) int {
 // noticed after the stream's own window. It is the first 64 bits of the id's SHA-256, because a busy
 // lead may have thousands.
 type RecentID struct {
-	Hash uint64 `msg:"i"`
-	Day  int32  `msg:"a"` // when it was received, in days since 1970
+	Hash uint64 `json:"hash" msg:"i"`
+	Day  int32  `json:"day" msg:"a"` // when it was received, in days since 1970
 }
 
 // EnrollmentState says whether an enrollment runs, or how it ended.
@@ -113,35 +113,35 @@ const (
 
 // Enrollment is one lead in one version of one sequence.
 type Enrollment struct {
-	ID         string          `msg:"i"`
-	Sequence   string          `msg:"s"`
-	Version    string          `msg:"v"`  // hash of the sequence's canonical definition
-	Rules      string          `msg:"rv"` // version of the rule files it began with
-	State      EnrollmentState `msg:"st"`
-	StartedAt  time.Time       `msg:"a"`           // the submission's time
-	EndedAt    time.Time       `msg:"x,omitempty"` // zero while active
-	Step       int             `msg:"n"`           // index of the pending step
-	Submission string          `msg:"u"`           // id of the submission that began it
-	Form       string          `msg:"f"`
-	Fields     map[string]any  `msg:"d,omitempty"` // of that submission
-	Context    Context         `msg:"c,omitempty"` // of that submission
-	Priority   int             `msg:"p,omitempty"`
-	Variant    string          `msg:"vr,omitempty"` // of the sequence; empty where it has none
-	Touchpoint *Touchpoint     `msg:"t,omitempty"`  // the pending one; nil once the enrollment is over
+	ID         string          `json:"id" msg:"i"`
+	Sequence   string          `json:"sequence" msg:"s"`
+	Version    string          `json:"version" msg:"v"` // hash of the sequence's canonical definition
+	Rules      string          `json:"rules" msg:"rv"`  // version of the rule files it began with
+	State      EnrollmentState `json:"state" msg:"st"`
+	StartedAt  time.Time       `json:"started_at,omitzero" msg:"a"`         // the submission's time
+	EndedAt    time.Time       `json:"ended_at,omitzero" msg:"x,omitempty"` // zero while active
+	Step       int             `json:"step" msg:"n"`                        // index of the pending step
+	Submission string          `json:"submission" msg:"u"`                  // id of the submission that began it
+	Form       string          `json:"form" msg:"f"`
+	Fields     map[string]any  `json:"fields,omitempty" msg:"d,omitempty"` // of that submission
+	Context    Context         `json:"context" msg:"c,omitempty"`          // of that submission
+	Priority   int             `json:"priority" msg:"p,omitempty"`
+	Variant    string          `json:"variant,omitempty" msg:"vr,omitempty"`   // of the sequence; empty where it has none
+	Touchpoint *Touchpoint     `json:"touchpoint,omitempty" msg:"t,omitempty"` // the pending one; nil once the enrollment is over
 	// Parked is the scheduled touchpoint of a later step while a human has an earlier one, which had
 	// failed, tried again. It takes its place again when that one ends.
-	Parked *Touchpoint `msg:"pk,omitempty"`
+	Parked *Touchpoint `json:"parked,omitempty" msg:"pk,omitempty"`
 	// Done names steps that ended before a human moved the enrollment to another version: their
 	// touchpoints exist, so they are not planned again wherever that version has them.
-	Done []string `msg:"dn,omitempty"`
+	Done []string `json:"done,omitempty" msg:"dn,omitempty"`
 }
 
 // PastEnrollment remembers how a lead last left a sequence, for `reenter`.
 type PastEnrollment struct {
-	Sequence string          `msg:"s"`
-	ID       string          `msg:"i"`
-	State    EnrollmentState `msg:"st"`
-	EndedAt  time.Time       `msg:"x"`
+	Sequence string          `json:"sequence" msg:"s"`
+	ID       string          `json:"id" msg:"i"`
+	State    EnrollmentState `json:"state" msg:"st"`
+	EndedAt  time.Time       `json:"ended_at,omitzero" msg:"x"`
 }
 
 // TouchpointState is where a touchpoint stands.
@@ -176,22 +176,22 @@ func (s TouchpointState) Pending() bool {
 
 // Touchpoint is one step of one enrollment while it is pending. Its id exists once, for ever.
 type Touchpoint struct {
-	ID         string          `msg:"i"` // <enrollment>.<step>
-	Step       string          `msg:"s"`
-	Connector  string          `msg:"c"`            // the account under `connectors` that it goes through
-	Variant    string          `msg:"vr,omitempty"` // of the step; empty where it has none
-	Operation  string          `msg:"o"`            // a verb (invite, refer) or an operation of the catalogue
-	State      TouchpointState `msg:"st"`
-	Reason     Reason          `msg:"r,omitempty"`
-	PlannedAt  time.Time       `msg:"p"`            // its first allowed moment
-	DueAt      time.Time       `msg:"d"`            // when to look at it next: first dispatch, retry or look-up
-	Attempts   int             `msg:"n,omitempty"`  // calls made that used up an attempt
-	Delays     int             `msg:"y,omitempty"`  // deferrals in a row without a call that was answered; drives the backoff
-	Intended   time.Time       `msg:"t,omitempty"`  // when the current intent was stored
-	GivenUp    time.Time       `msg:"g,omitempty"`  // when the call of that intent was given up, for look-ups
-	Lookups    int             `msg:"l,omitempty"`  // look-ups made since
-	Parameters map[string]any  `msg:"w,omitempty"`  // what the current intent sends, for the look-up
-	Forgiven   int             `msg:"fg,omitempty"` // of Attempts: those made before a human said to try again
+	ID         string          `json:"id" msg:"i"` // <enrollment>.<step>
+	Step       string          `json:"step" msg:"s"`
+	Connector  string          `json:"connector" msg:"c"`                    // the account under `connectors` that it goes through
+	Variant    string          `json:"variant,omitempty" msg:"vr,omitempty"` // of the step; empty where it has none
+	Operation  string          `json:"operation" msg:"o"`                    // a verb (invite, refer) or an operation of the catalogue
+	State      TouchpointState `json:"state" msg:"st"`
+	Reason     Reason          `json:"reason" msg:"r,omitempty"`
+	PlannedAt  time.Time       `json:"planned_at,omitzero" msg:"p"`            // its first allowed moment
+	DueAt      time.Time       `json:"due_at,omitzero" msg:"d"`                // when to look at it next: first dispatch, retry or look-up
+	Attempts   int             `json:"attempts" msg:"n,omitempty"`             // calls made that used up an attempt
+	Delays     int             `json:"delays" msg:"y,omitempty"`               // deferrals in a row without a call that was answered; drives the backoff
+	Intended   time.Time       `json:"intended,omitzero" msg:"t,omitempty"`    // when the current intent was stored
+	GivenUp    time.Time       `json:"given_up,omitzero" msg:"g,omitempty"`    // when the call of that intent was given up, for look-ups
+	Lookups    int             `json:"lookups" msg:"l,omitempty"`              // look-ups made since
+	Parameters map[string]any  `json:"parameters,omitempty" msg:"w,omitempty"` // what the current intent sends, for the look-up
+	Forgiven   int             `json:"forgiven" msg:"fg,omitempty"`            // of Attempts: those made before a human said to try again
 }
 
 // ID returns the id of a touchpoint: the enrollment's and the step's name.
