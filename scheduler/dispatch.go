@@ -27,6 +27,7 @@ type lane struct {
 	asleep bool                     // it sleeps until next
 	busy   map[lodestone.Email]bool // being dispatched
 	open   map[string]lookup        // touchpoints to look up
+	turn   string                   // the sequence whose touchpoint was taken last
 }
 
 // lookup says when to look a touchpoint up. Its times are of the process and not of the wall clock: how
@@ -125,13 +126,13 @@ func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, er
 		return maxSleep, nil // a worker that ends wakes the lane
 	}
 	now := l.s.now()
-	due, next, err := l.s.store.Due(ctx, l.name, now, free, func(e lodestone.Email) bool { return busy[e] })
+	due, next, err := l.s.store.Due(ctx, l.name, now, free, l.turn, func(e lodestone.Email) bool { return busy[e] })
 	if err != nil {
 		return 0, err
 	}
 	l.mu.Lock()
 	for _, d := range due {
-		l.busy[d.Email] = true
+		l.busy[d.Email], l.turn = true, d.Sequence
 	}
 	l.next, l.asleep = next, true
 	l.mu.Unlock()

@@ -687,11 +687,11 @@ type countingStore struct {
 	due int
 }
 
-func (c *countingStore) Due(ctx context.Context, lane string, until time.Time, limit int, skip func(lodestone.Email) bool) ([]scheduler.DueItem, time.Time, error) {
+func (c *countingStore) Due(ctx context.Context, lane string, until time.Time, limit int, after string, skip func(lodestone.Email) bool) ([]scheduler.DueItem, time.Time, error) {
 	c.mu.Lock()
 	c.due++
 	c.mu.Unlock()
-	return c.Store.Due(ctx, lane, until, limit, skip)
+	return c.Store.Due(ctx, lane, until, limit, after, skip)
 }
 
 func TestIdleSchedulerSleeps(t *testing.T) {

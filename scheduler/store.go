@@ -11,10 +11,11 @@ import (
 // Store is the durable state as far as sending goes.
 type Store interface {
 	sequencer.Store
-	// Due returns touchpoints of one lane that are due at or before until, earliest first, at most
-	// limit of them, passing over those for which skip says so. next is when the earliest one after
-	// them falls due, zero when none waits.
-	Due(ctx context.Context, lane string, until time.Time, limit int, skip func(lodestone.Email) bool) (due []DueItem, next time.Time, err error)
+	// Due returns touchpoints of one lane that are due at or before until, at most limit of them,
+	// passing over those for which skip says so. Sequences take turns in the order of their names,
+	// beginning with the one after the sequence named, and each gives its earliest; so one that has very many
+	// overdue holds no other up. next is when the earliest one of the rest falls due, zero when none waits.
+	Due(ctx context.Context, lane string, until time.Time, limit int, after string, skip func(lodestone.Email) bool) (due []DueItem, next time.Time, err error)
 	// Lanes names the connectors that have touchpoints waiting or had some.
 	Lanes(ctx context.Context) ([]string, error)
 	// Open returns the touchpoints whose call is in flight or whose outcome is open: intended,
@@ -26,8 +27,9 @@ type Store interface {
 
 // DueItem is a touchpoint that is due: where to find it and since when.
 type DueItem struct {
-	Email lodestone.Email
-	At    time.Time
+	Email    lodestone.Email
+	At       time.Time
+	Sequence string
 }
 
 // OpenItem is a touchpoint whose outcome is open.

@@ -339,7 +339,7 @@ func (t *txn) index(email lodestone.Email, old, lead *lodestone.Lead) error {
 			continue
 		}
 		if k.state == lodestone.TouchpointScheduled {
-			b, err := t.lane(k.connector)
+			b, err := t.lane(k.connector, k.sequence)
 			if err != nil {
 				return err
 			}
@@ -359,25 +359,25 @@ func (t *txn) unindex(email lodestone.Email, k indexKey) error {
 	if k.state != lodestone.TouchpointScheduled {
 		return t.intents.Delete([]byte(k.id))
 	}
-	b, err := t.lane(k.connector)
+	b, err := t.lane(k.connector, k.sequence)
 	if err != nil {
 		return err
 	}
 	return b.Delete(append(nanoKey(make([]byte, 0, 8+len(email)), k.due), email...))
 }
 
-// lane is the part of the due queue that belongs to one connector, so that what waits for one
-// provider never stands in the way of another's.
-func (t *txn) lane(connector string) (*bolt.Bucket, error) {
-	if b := t.lanes[connector]; b != nil {
+// lane is the part of the due queue that belongs to one sequence of one connector.
+func (t *txn) lane(connector, sequence string) (*bolt.Bucket, error) {
+	name := laneName(connector, sequence)
+	if b := t.lanes[string(name)]; b != nil {
 		return b, nil
 	}
-	b, err := t.due.CreateBucketIfNotExists([]byte(connector))
+	b, err := t.due.CreateBucketIfNotExists(name)
 	if err != nil {
 		return nil, err
 	}
 	b.FillPercent = fillOrdered
-	t.lanes[connector] = b
+	t.lanes[string(name)] = b
 	return b, nil
 }
 
@@ -386,6 +386,7 @@ type indexKey struct {
 	id        string
 	state     lodestone.TouchpointState
 	connector string
+	sequence  string
 	due       int64
 }
 
@@ -403,7 +404,7 @@ func indexKeys(l *lodestone.Lead) []indexKey {
 	var keys []indexKey
 	for i := range l.Enrollments {
 		if t := l.Enrollments[i].Touchpoint; t != nil {
-			keys = append(keys, indexKey{t.ID, t.State, t.Connector, nanos(t.DueAt)})
+			keys = append(keys, indexKey{t.ID, t.State, t.Connector, l.Enrollments[i].Sequence, nanos(t.DueAt)})
 		}
 	}
 	return keys

@@ -59,7 +59,7 @@ var errEnough = fmt.Errorf("enough")
 func dump(b *bolt.Bucket, name, lane string, each func(Record) bool) error {
 	err := b.ForEach(func(k, v []byte) error {
 		if v == nil {
-			return dump(b.Bucket(k), name, string(k)+" ", each)
+			return dump(b.Bucket(k), name, strings.ReplaceAll(string(k), "\x00", " ")+" ", each)
 		}
 		r := Record{Key: lane + readableKey(name, k)}
 		value, err := readable(name, k, v)

@@ -3,7 +3,6 @@ package boltstore
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -54,62 +53,6 @@ func record(tx *bolt.Tx, e *lodestone.Entry) error {
 		return err
 	}
 	return t.finish()
-}
-
-// Waiting calls fn with the touchpoints of one lane that are due by until, or of every lane when lane is
-// "", in the order of their due times within a lane, beginning after a position, until fn returns false. It
-// returns the position of the last one, "" at the end.
-func (s *Store) Waiting(_ context.Context, lane, after string, until time.Time, fn func(Row) bool) (last string, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		leads, due := tx.Bucket(bLeads), tx.Bucket(bDue)
-		var lanes []string
-		if err := due.ForEachBucket(func(k []byte) error {
-			if lane == "" || lane == string(k) {
-				lanes = append(lanes, string(k))
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		fromLane, fromKey, _ := bytes.Cut([]byte(after), []byte{0})
-		for _, name := range lanes {
-			if name < string(fromLane) {
-				continue
-			}
-			c := due.Bucket([]byte(name)).Cursor()
-			k, _ := c.First()
-			if name == string(fromLane) && len(fromKey) > 0 {
-				if k, _ = c.Seek(fromKey); bytes.Equal(k, fromKey) {
-					k, _ = c.Next()
-				}
-			}
-			for ; k != nil && !keyTime(k).After(until); k, _ = c.Next() {
-				email := lodestone.Email(k[8:])
-				v := leads.Get(k[8:])
-				if v == nil {
-					return fmt.Errorf("%w: a touchpoint waits whose lead is missing", ErrNotAStore)
-				}
-				l := new(lodestone.Lead)
-				if err := decode(v, l); err != nil {
-					return fmt.Errorf("a lead's record: %w", err)
-				}
-				at := binary.BigEndian.Uint64(k)
-				for i := range l.Enrollments {
-					e := &l.Enrollments[i]
-					t := e.Touchpoint
-					if t == nil || t.State != lodestone.TouchpointScheduled || t.Connector != name || uint64(nanos(t.DueAt)) != at {
-						continue
-					}
-					if !fn(Row{*t, email, e.Sequence}) {
-						last = name + "\x00" + string(k)
-						return nil
-					}
-				}
-			}
-		}
-		return nil
-	})
-	return last, err
 }
 
 // Item returns one attention item, nil when there is none of that key.

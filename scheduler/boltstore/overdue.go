@@ -12,21 +12,19 @@ import (
 func (s *Store) Overdue(_ context.Context, until time.Time) (counts map[string]int, oldest time.Time, err error) {
 	counts = map[string]int{}
 	err = s.view(func(tx *bolt.Tx) error {
-		due := tx.Bucket(bDue)
-		return due.ForEachBucket(func(lane []byte) error {
-			c := due.Bucket(lane).Cursor()
-			for k, _ := c.First(); k != nil; k, _ = c.Next() {
-				at := keyTime(k)
+		for _, l := range lanes(tx.Bucket(bDue), "") {
+			for ; l.key != nil; l.key, _ = l.c.Next() {
+				at := keyTime(l.key)
 				if at.After(until) {
 					break
 				}
 				if oldest.IsZero() || at.Before(oldest) {
 					oldest = at
 				}
-				counts[string(lane)]++
+				counts[l.connector]++
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 	return counts, oldest, err
 }

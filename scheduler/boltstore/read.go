@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -127,58 +126,6 @@ func (s *Store) Journal(_ context.Context, after uint64, limit int) (entries []l
 	return entries, err
 }
 
-// Due returns due touchpoints of one lane. See [scheduler.Store].
-func (s *Store) Due(_ context.Context, lane string, until time.Time, limit int, skip func(lodestone.Email) bool) (due []scheduler.DueItem, next time.Time, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bDue).Bucket([]byte(lane))
-		if b == nil {
-			return nil
-		}
-		c := b.Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			at, email := keyTime(k), lodestone.Email(k[8:])
-			if skip != nil && skip(email) {
-				continue
-			}
-			if at.After(until) || len(due) == limit {
-				next = at
-				return nil
-			}
-			due = append(due, scheduler.DueItem{Email: email, At: at})
-		}
-		return nil
-	})
-	return due, next, err
-}
-
-// OldestDue returns when the earliest waiting touchpoint of any lane falls or fell due, zero when
-// none waits.
-func (s *Store) OldestDue(context.Context) (oldest time.Time, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		due := tx.Bucket(bDue)
-		return due.ForEachBucket(func(lane []byte) error {
-			if k, _ := due.Bucket(lane).Cursor().First(); k != nil {
-				if at := keyTime(k); oldest.IsZero() || at.Before(oldest) {
-					oldest = at
-				}
-			}
-			return nil
-		})
-	})
-	return oldest, err
-}
-
-// Lanes names the connectors that have touchpoints waiting or had some.
-func (s *Store) Lanes(context.Context) (lanes []string, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(bDue).ForEachBucket(func(k []byte) error {
-			lanes = append(lanes, string(k))
-			return nil
-		})
-	})
-	return lanes, err
-}
-
 // Open returns the touchpoints whose outcome is open. See [scheduler.Store].
 func (s *Store) Open(context.Context) (open []scheduler.OpenItem, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
@@ -243,31 +190,13 @@ func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit 
 			}
 		}
 		if state == "" || state == lodestone.TouchpointScheduled {
-			due := tx.Bucket(bDue)
-			var lanes []*laneCursor
-			if err := due.ForEachBucket(func(k []byte) error {
-				c := &laneCursor{c: due.Bucket(k).Cursor()}
-				if c.key, _ = c.c.First(); c.key != nil {
-					lanes = append(lanes, c)
-				}
-				return nil
-			}); err != nil {
-				return err
-			}
-			for open := len(rows); len(lanes) > 0 && len(rows) < open+limit; {
-				i := 0
-				for j := range lanes {
-					if bytes.Compare(lanes[j].key, lanes[i].key) < 0 {
-						i = j
-					}
-				}
-				err := collect(lodestone.Email(lanes[i].key[8:]), func(t *lodestone.Touchpoint) bool { return t.State == lodestone.TouchpointScheduled })
+			list, open := lanes(tx.Bucket(bDue), ""), len(rows)
+			for i := first(list); i >= 0 && len(rows) < open+limit; i = first(list) {
+				err := collect(lodestone.Email(list[i].key[8:]), func(t *lodestone.Touchpoint) bool { return t.State == lodestone.TouchpointScheduled })
 				if err != nil {
 					return err
 				}
-				if lanes[i].key, _ = lanes[i].c.Next(); lanes[i].key == nil {
-					lanes = slices.Delete(lanes, i, i+1)
-				}
+				list[i].key, _ = list[i].c.Next()
 			}
 		}
 		return nil
@@ -279,11 +208,6 @@ func (s *Store) Queue(_ context.Context, state lodestone.TouchpointState, limit 
 // maxOpen bounds how many touchpoints of open outcome are sorted in among those that wait. There are
 // few of them, or something is very wrong, which the counts then say.
 const maxOpen = 10_000
-
-type laneCursor struct {
-	c   *bolt.Cursor
-	key []byte
-}
 
 // Attention returns what a human must look at, at most limit items, rejected submissions last, and how
 // many there are in all.
@@ -542,6 +466,13 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 			return err
 		}
 		got := map[string]bool{}
+		if f := tx.Bucket(bMeta).Get(kFormat); len(f) == 4 && binary.BigEndian.Uint32(f) == 1 { // a backup, say
+			was := map[string]bool{}
+			for name := range want {
+				was[beforeSequences(name)] = true
+			}
+			want = was
+		}
 		due := tx.Bucket(bDue)
 		if err := due.ForEachBucket(func(lane []byte) error {
 			return due.Bucket(lane).ForEach(func(k, _ []byte) error {
@@ -576,9 +507,19 @@ func (s *Store) Check(context.Context) (faults []string, err error) {
 
 func indexName(email lodestone.Email, k indexKey) string {
 	if k.state == lodestone.TouchpointScheduled {
-		return fmt.Sprintf("due %s %d %s", k.connector, k.due, email)
+		return fmt.Sprintf("due %s %d %s", laneName(k.connector, k.sequence), k.due, email)
 	}
 	return fmt.Sprintf("open %s %s %s %s", k.id, k.state, k.connector, email)
+}
+
+// beforeSequences is what an index held of a touchpoint in format 1.
+func beforeSequences(name string) string {
+	lane, rest, ok := strings.Cut(name, "\x00")
+	if !ok {
+		return name
+	}
+	_, key, _ := strings.Cut(rest, " ")
+	return lane + " " + key
 }
 
 // balance checks guarantee 5: started = ended + active and scheduled = ended + pending, for each

@@ -8,7 +8,7 @@
 // ordered by time, because a commit costs what its touched pages cost (FOUNDATIONS, bbolt).
 //
 //	leads        email                        → lead: all that Plan needs
-//	due          connector / due time ‖ email → (empty): touchpoints in state scheduled
+//	due          connector ‖ 0 ‖ sequence / due time ‖ email → (empty): touchpoints in state scheduled
 //	intents      touchpoint id                → where to find it: intended, unknown, held
 //	journal      sequence number              → entry, chained by lead
 //	suppressions email                        → suppression
@@ -46,7 +46,7 @@ import (
 )
 
 // Format is the version of the file layout that this package writes, and the newest it reads.
-const Format = 1
+const Format = 2
 
 // FileName is the name of the store file in the data directory.
 const FileName = "lodestone.db"
@@ -262,6 +262,9 @@ func (s *Store) verify() error {
 // load reads what must be known about the file before it is used.
 func (s *Store) load() error {
 	if err := s.verify(); err != nil {
+		return err
+	}
+	if err := s.splitLanes(); err != nil {
 		return err
 	}
 	var stored []byte

@@ -141,7 +141,7 @@ func TestCommitIsWholeAndSurvives(t *testing.T) {
 	if p.Lead == nil || p.Lead.Submissions != 2 || len(p.History) != 2 || p.History[0].Decision.Submission != "3" {
 		t.Errorf("ada = %+v with history %+v; want two submissions, newest first", p.Lead, p.History)
 	}
-	due, next, err := s.Due(ctx, "first", start.Add(time.Hour), 1, nil)
+	due, next, err := s.Due(ctx, "first", start.Add(time.Hour), 1, "", nil)
 	if err != nil || len(due) != 1 || due[0].Email != "bob@example.com" || !next.Equal(start.Add(time.Minute)) {
 		t.Errorf("due = %v, next %v, %v; want bob, and ada in a minute", due, next, err)
 	}
@@ -266,7 +266,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		if _, err := Open(dir, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "format 2") {
+		if _, err := Open(dir, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), fmt.Sprint("format ", Format+1)) {
 			t.Errorf("Open = %v, want ErrNewer that names the format", err)
 		}
 	})
@@ -417,7 +417,7 @@ func TestQueueIsInOrderOfTime(t *testing.T) {
 			t.Errorf("row %d is due before row %d", i, i-1)
 		}
 	}
-	due, _, _ := s.Due(ctx, "first", start.Add(time.Hour), 100, func(e lodestone.Email) bool { return e == "l0@example.com" })
+	due, _, _ := s.Due(ctx, "first", start.Add(time.Hour), 100, "", func(e lodestone.Email) bool { return e == "l0@example.com" })
 	if len(due) != 9 {
 		t.Errorf("%d due, want 9: one was to be passed over", len(due))
 	}
