@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,12 +17,12 @@ func (c *cli) backupCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE|DIR",
 		Short: "Copy the store while the worker goes on",
-		Long: `Backup writes the whole store, as it is at one moment, into FILE, or under a name with the time into DIR.
-The worker goes on meanwhile. The copy is checked before it gets its name, and never takes the place of
+		Long: `Backup writes the whole store, as it is at one moment, into FILE, or under a name with the time into DIR,
+which must exist. The worker goes on meanwhile. The copy is checked before it gets its name, and never takes the place of
 a file that is there. It holds leads, touchpoints, the journal, the suppression list and the rule files;
 submissions that are not applied yet are in the streams. Keep those, too (retention.submissions says for
 how long they stay): a restored backup is brought up to date from them.`,
-		Example: "  lodestone backup /var/backups/lodestone\n  lodestone backup before-the-upgrade.db",
+		Example: "  lodestone backup /var/backups/lodestone/\n  lodestone backup before-the-upgrade.db",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			file, err := filepath.Abs(a[0])
@@ -30,6 +31,8 @@ how long they stay): a restored backup is brought up to date from them.`,
 			}
 			if info, err := os.Stat(file); err == nil && info.IsDir() {
 				file = filepath.Join(file, "lodestone-"+time.Now().UTC().Format("20060102T150405Z")+".db")
+			} else if strings.HasSuffix(a[0], string(filepath.Separator)) {
+				return usagef("there is no directory %s; make it first, or give the name of a file", a[0])
 			}
 			conn, err := c.connect(cmd.Context())
 			if err != nil {

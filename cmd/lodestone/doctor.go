@@ -70,7 +70,7 @@ func (c *cli) examine(ctx context.Context) (r doctor.Report) {
 		return r
 	}
 	if set, err := rules.Load(cfg.Rules, cfg.rulesOptions()); err != nil {
-		r.Find("rules", "lodestone check "+cfg.Rules, "%s", strings.SplitN(err.Error(), "\n", 2)[0])
+		r.Find("rules", "lodestone check "+cfg.Rules+"; when the worker has its rule files elsewhere, name that directory with --rules", "%s", strings.SplitN(err.Error(), "\n", 2)[0])
 	} else {
 		var used []string
 		for _, s := range set.Sequences {

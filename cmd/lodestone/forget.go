@@ -62,7 +62,11 @@ What providers hold is not touched; the operations that delete there are named.`
 			for _, p := range got.Providers {
 				how := "it has no operation that deletes a person; ask the provider"
 				if len(p.Operations) > 0 {
-					how = "delete there with lodestone call " + strings.Join(p.Operations, " or ")
+					calls := make([]string, len(p.Operations))
+					for i, name := range p.Operations {
+						calls[i] = "lodestone call " + strings.Replace(name, ".", " ", 1)
+					}
+					how = "delete there with " + strings.Join(calls, ", or ")
 				}
 				fmt.Fprintf(c.out, "%s was told of this person: %s\n", p.Connector, how)
 			}

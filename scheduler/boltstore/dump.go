@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -87,7 +88,15 @@ func readableKey(name string, k []byte) string {
 	case name == string(bDue) && len(k) > 8:
 		return keyTime(k).Format(time.RFC3339Nano) + " " + string(k[8:])
 	case name == string(bRollups) && len(k) > 4:
-		return fmt.Sprintf("%d %s", binary.BigEndian.Uint32(k), strings.Join(strings.Split(string(k[4:]), "\x00"), " "))
+		parts := strings.Split(string(k[4:]), "\x00")
+		for i, p := range parts {
+			parts[i] = cmp.Or(p, "-")
+		}
+		when := "total"
+		if d := binary.BigEndian.Uint32(k); d != 0 {
+			when = fmt.Sprintf("%04d-%02d-%02d", d/10_000, d/100%100, d%100)
+		}
+		return when + " " + strings.Join(parts, " ")
 	case name == string(bAttention) && len(k) > 8:
 		id := bytes.ReplaceAll(bytes.TrimSuffix(k[:len(k)-8], []byte{0}), []byte{0}, []byte(" "))
 		return fmt.Sprintf("%s %d", id, binary.BigEndian.Uint64(k[len(k)-8:]))

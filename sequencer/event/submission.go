@@ -34,7 +34,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		return lodestone.Submission{}, f.reject(name, e.id, "")
 	}
 	if declared == nil {
-		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms and submit it again"}
+		f = &fault{lodestone.ReasonUnknownForm, "no rule file declares this form; declare it under forms, then release it"}
 		return lodestone.Submission{}, f.reject(name, e.id, guessEmail(p.fields))
 	}
 	email, fields, faults := d.fields(p.fields, declared)
