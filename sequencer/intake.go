@@ -27,6 +27,9 @@ const (
 // stream commits each message at once.
 const MaxBatch = 2000
 
+// maxBatchBytes bounds what the messages of a batch hold together: what is waiting may all be as large as can be.
+const maxBatchBytes = 16 << 20
+
 // Config of [NewIntake].
 type Config struct {
 	JetStream jetstream.JetStream
@@ -169,7 +172,7 @@ func (in *Intake) read(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	arrived := make(chan jetstream.Msg, 2*MaxBatch) // closed by the pump
+	arrived := make(chan jetstream.Msg, 64) // closed by the pump
 	go func() {
 		defer close(arrived)
 		for {
@@ -219,7 +222,8 @@ func (in *Intake) read(ctx context.Context) error {
 // it. It ends with ctx, or with an error of a message that is none.
 func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan jetstream.Msg, ready chan<- Batch) error {
 	empty := func() Batch { return Batch{Stream: in.cfg.Stream, Watermark: mark} }
-	b, n := empty(), 0
+	b, n, size := empty(), 0, 0
+	leads := map[lodestone.Email]bool{} // of the batch
 	add := func(m jetstream.Msg) error {
 		msg, err := read(m)
 		if err != nil {
@@ -229,6 +233,7 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 			return nil // delivered again; it is in this batch or an earlier one
 		}
 		n++
+		size += len(msg.Data)
 		mark.Seq = msg.Seq
 		b.Watermark = mark
 		book, now := in.cfg.Rulebook(), in.cfg.Now().UTC()
@@ -237,7 +242,10 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 			b.Attention = append(b.Attention, *item)
 			return nil
 		}
-		in.ahead(ctx, &w)
+		if !leads[w.Email] { // the state that a later one finds is not there yet
+			leads[w.Email] = true
+			in.ahead(ctx, &w)
+		}
 		b.Writes = append(b.Writes, w)
 		return nil
 	}
@@ -246,7 +254,7 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 		if n == 0 {
 			handOver = nil
 		}
-		if n >= MaxBatch {
+		if n >= MaxBatch || size >= maxBatchBytes {
 			more = nil
 		}
 		var m jetstream.Msg
@@ -256,7 +264,8 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 		default:
 			select {
 			case handOver <- b:
-				b, n = empty(), 0
+				b, n, size = empty(), 0, 0
+				clear(leads)
 				continue
 			case m, ok = <-more:
 			case <-ctx.Done():

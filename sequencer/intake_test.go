@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -258,6 +259,53 @@ func TestIntakeNeverGoesPastAFailedCommit(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// slowStore fails the first commits, so that much waits for the next one, and keeps what it is given.
+type slowStore struct {
+	failingStore
+	batches []sequencer.Batch // that were committed
+}
+
+func (s *slowStore) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Result, error) {
+	res, err := s.failingStore.Commit(ctx, b)
+	if err == nil {
+		s.batches = append(s.batches, b)
+	}
+	return res, err
+}
+
+// However much waits, and however large it is, a batch stays of a size that fits into memory, and a lead that
+// stands in it often is planned ahead once: what follows finds another state.
+func TestIntakeBoundsWhatItHolds(t *testing.T) {
+	r := newRig(t)
+	const n, size = 150, 250_000
+	for i := range n {
+		r.publish("news", "", fmt.Sprintf(`{"email":"lead%d@example.com","more":"%s"}`, i%2, strings.Repeat("x", size)))
+	}
+	slow := &slowStore{failingStore: failingStore{Store: r.store}}
+	slow.fails.Store(4)
+	decided, stop := r.intake(func(c *sequencer.Config) { c.Store = slow })
+	next(t, decided, n)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range slow.batches {
+		if len(b.Writes) > 16<<20/size+1 {
+			t.Errorf("a batch of %d messages of %d bytes", len(b.Writes), size)
+		}
+		ahead := map[lodestone.Email]int{}
+		for _, w := range b.Writes {
+			if w.Ahead != nil {
+				ahead[w.Email]++
+			}
+		}
+		for email, times := range ahead {
+			if times > 1 {
+				t.Errorf("%s was planned ahead %d times in one batch", email, times)
+			}
+		}
 	}
 }
 
