@@ -123,6 +123,15 @@ func TestWhatPeopleDoKeepsTheBalance(t *testing.T) {
 	if err != nil || len(faults) > 0 {
 		t.Errorf("after %v: %v %v", done, faults, err)
 	}
+	counts, err := store.Counts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []lodestone.TouchpointState{lodestone.TouchpointSent, lodestone.TouchpointFailed, lodestone.TouchpointCancelled, lodestone.TouchpointSkipped} {
+		if rows, err := store.Ended(ctx, state, 5000); err != nil || uint64(len(rows)) != counts[state] {
+			t.Errorf("%d touchpoints are listed as %s and %d are counted: %v", len(rows), state, counts[state], err)
+		}
+	}
 }
 
 // TestReleaseOnce releases what could not be used from two sides at once.

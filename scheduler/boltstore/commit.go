@@ -514,6 +514,9 @@ func (t *txn) count(e *lodestone.Entry) {
 		switch {
 		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened:
 			t.add(d, n.Sequence, n.Step, "touchpoint.scheduled", n.Variant)
+			if n.Reason == lodestone.ReasonReopened { // what failed is no longer among those that ended so
+				t.add(d, n.Sequence, n.Step, "touchpoint.reopened", n.Variant)
+			}
 		case !n.State.Pending():
 			t.add(d, n.Sequence, n.Step, "touchpoint."+string(n.State), n.Variant)
 		}

@@ -328,8 +328,8 @@ func decodeRollup(k, v []byte) (day uint32, c Count, err error) {
 	return binary.BigEndian.Uint32(k), c, nil
 }
 
-// Counts returns how many touchpoints are or ended in each state. It costs as much as there are
-// open outcomes, not as many as wait.
+// Counts returns how many touchpoints are or ended in each state, each once, also one that failed and was
+// tried again. It costs as much as there are open outcomes, not as many as wait.
 func (s *Store) Counts(context.Context) (counts map[lodestone.TouchpointState]uint64, err error) {
 	counts = map[lodestone.TouchpointState]uint64{}
 	for _, st := range lodestone.TouchpointStates {
@@ -340,12 +340,14 @@ func (s *Store) Counts(context.Context) (counts map[lodestone.TouchpointState]ui
 		if err != nil {
 			return err
 		}
-		var open, ended uint64
+		var open, ended, reopened uint64
 		for _, c := range all {
 			switch what, _ := strings.CutPrefix(c.What, "touchpoint."); {
 			case what == c.What:
 			case what == "scheduled":
 				counts[lodestone.TouchpointScheduled] += c.N
+			case what == "reopened":
+				reopened += c.N
 			default:
 				counts[lodestone.TouchpointState(what)] += c.N
 				ended += c.N
@@ -360,6 +362,7 @@ func (s *Store) Counts(context.Context) (counts map[lodestone.TouchpointState]ui
 			return err
 		}
 		counts[lodestone.TouchpointScheduled] -= open + ended
+		counts[lodestone.TouchpointFailed] -= reopened
 		return nil
 	})
 	return counts, err
@@ -546,6 +549,8 @@ func balance(tx *bolt.Tx, pendingBy, active map[string]uint64, say func(string, 
 		switch noun, what, _ := strings.Cut(c.What, "."); {
 		case noun == "touchpoint" && what == "scheduled":
 			touch[c.Sequence+"\x00"+c.Step] += int64(c.N)
+		case noun == "touchpoint" && what == "reopened":
+			// Counted as scheduled once more, beside the end that it had.
 		case noun == "touchpoint":
 			touch[c.Sequence+"\x00"+c.Step] -= int64(c.N)
 		case noun == "enrollment" && what == "started":
