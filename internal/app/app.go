@@ -493,9 +493,9 @@ func (w *Worker) reasons() (list []Notice) {
 // warnings says what is amiss although work goes on.
 func (w *Worker) warnings() (list []Notice) {
 	if faults := w.faults.Load(); faults != nil && len(*faults) > 0 {
-		detail := fmt.Sprintf("%d faults in the rule files; the last good version goes on", len(*faults))
+		detail := fmt.Sprintf("faults in the rule files: %d; the last good version goes on", len(*faults))
 		if w.book.Load() == nil {
-			detail = fmt.Sprintf("%d faults in the rule files and no earlier version: submissions wait in the stream", len(*faults))
+			detail = fmt.Sprintf("faults in the rule files: %d, and no earlier version: submissions wait in the stream", len(*faults))
 		}
 		list = append(list, Notice{"rules_invalid", detail + ": " + (*faults)[0].String()})
 	}
@@ -515,7 +515,7 @@ func (w *Worker) warnings() (list []Notice) {
 			n += c
 		}
 		if n > 0 {
-			list = append(list, Notice{"attention", fmt.Sprintf("%d things need a human; `lodestone queue --attention` lists them", n)})
+			list = append(list, Notice{"attention", fmt.Sprintf("needing a human: %d; `lodestone queue --attention` lists them", n)})
 		}
 	}
 	return list

@@ -34,7 +34,7 @@ func (w *Worker) sayOverdue(ctx context.Context) {
 		return
 	}
 	for connector, n := range counts {
-		w.log.InfoContext(ctx, "touchpoints are overdue: those past their grace are skipped, the others go out oldest first, at the provider's rate",
+		w.log.InfoContext(ctx, "touchpoints are overdue: those past their grace are skipped, the others go out at the provider's rate, of each sequence the oldest first",
 			"connector", connector, "touchpoints", n, "oldest", oldest)
 	}
 }

@@ -90,7 +90,7 @@ func (r *Report) Directory(dir string) {
 	}
 	detail := dir
 	if aside, _ := filepath.Glob(filepath.Join(dir, "replaced-*.db")); len(aside) > 0 {
-		detail += fmt.Sprintf("; %d stores that were replaced by a restore are kept there, with all that they know of people: delete them when they are not needed any more", len(aside))
+		detail += fmt.Sprintf("; stores that a restore replaced are kept there, with all that they know of people (%d): delete them when they are not needed any more", len(aside))
 	}
 	r.Done(check, "%s", detail)
 	r.room(dir)
