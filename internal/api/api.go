@@ -28,6 +28,7 @@ import (
 type Store interface {
 	sequencer.Store
 	Person(ctx context.Context, email lodestone.Email, limit int) (boltstore.Person, error)
+	History(ctx context.Context, email lodestone.Email, limit int) ([]lodestone.Entry, error)
 	Queue(ctx context.Context, state lodestone.TouchpointState, limit int) ([]boltstore.Row, error)
 	Counts(ctx context.Context) (map[lodestone.TouchpointState]uint64, error)
 	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)
@@ -201,7 +202,7 @@ func (s *Server) record(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, err)
 		return
 	}
-	p, err := s.Store.Person(r.Context(), email, 0)
+	p, err := s.Store.State(r.Context(), email)
 	if err == nil && p.Lead == nil {
 		err = problem(http.StatusNotFound, "%s is not known", email)
 	}

@@ -208,7 +208,7 @@ func (s *Server) local(ctx context.Context, a *connectors.Account, e *connectors
 		return false, nil
 	}
 	for _, email := range people {
-		p, err := s.Store.Person(ctx, email, 0)
+		p, err := s.Store.State(ctx, email)
 		if err != nil {
 			return false, err
 		}

@@ -151,12 +151,12 @@ func (s *Server) migrate(r *http.Request) (any, error) {
 
 // endedSteps lists the steps of an enrollment that ended, as far as the journal goes back.
 func (s *Server) endedSteps(ctx context.Context, email lodestone.Email, enrollment string) ([]string, error) {
-	p, err := s.Store.Person(ctx, email, maxHistory)
+	history, err := s.Store.History(ctx, email, MaxLimit)
 	if err != nil {
 		return nil, err
 	}
 	var steps []string
-	for _, e := range p.History {
+	for _, e := range history {
 		for _, t := range e.Touchpoints {
 			if strings.HasPrefix(t.ID, enrollment+".") && !t.State.Pending() {
 				steps = append(steps, t.Step)

@@ -615,7 +615,7 @@ func (s *Server) openOutcome(ctx context.Context, a *lodestone.Attention) (lodes
 	if a.Kind != lodestone.AttentionTouchpoint {
 		return "", nil
 	}
-	p, err := s.Store.Person(ctx, a.Email, 0)
+	p, err := s.Store.State(ctx, a.Email)
 	if err != nil || p.Lead == nil {
 		return "", err
 	}

@@ -71,31 +71,49 @@ func (s *Store) Person(_ context.Context, email lodestone.Email, limit int) (p P
 		}); err != nil {
 			return err
 		}
-		if p.Lead == nil {
-			return nil
-		}
-		journal := tx.Bucket(bJournal)
-		for seq := p.Lead.Journal; seq != 0; {
-			if len(p.History) == limit {
-				p.More = true
-				return nil
-			}
-			e, err := entry(journal, seq)
-			if err != nil {
-				return err
-			}
-			if e == nil {
-				return nil // pruned
-			}
-			p.History = append(p.History, *e)
-			if e.Prev >= seq {
-				return fmt.Errorf("%w: journal entry %d points forward", ErrNotAStore, seq)
-			}
-			seq = e.Prev
-		}
-		return nil
+		p.History, p.More, err = history(tx, p.Lead, limit)
+		return err
 	})
 	return p, err
+}
+
+// History returns the newest entries on record about one lead, newest first, at most limit.
+func (s *Store) History(_ context.Context, email lodestone.Email, limit int) (list []lodestone.Entry, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		st, err := (&txn{leads: tx.Bucket(bLeads), supp: tx.Bucket(bSuppressions)}).state(email)
+		if err != nil {
+			return err
+		}
+		list, _, err = history(tx, st.Lead, limit)
+		return err
+	})
+	return list, err
+}
+
+// history walks a lead's chain; more says that there is more of it than limit.
+func history(tx *bolt.Tx, l *lodestone.Lead, limit int) (list []lodestone.Entry, more bool, err error) {
+	if l == nil {
+		return nil, false, nil
+	}
+	journal := tx.Bucket(bJournal)
+	for seq := l.Journal; seq != 0; {
+		if len(list) == limit {
+			return list, true, nil
+		}
+		e, err := entry(journal, seq)
+		if err != nil {
+			return list, false, err
+		}
+		if e == nil {
+			return list, false, nil // pruned
+		}
+		list = append(list, *e)
+		if e.Prev >= seq {
+			return list, false, fmt.Errorf("%w: journal entry %d points forward", ErrNotAStore, seq)
+		}
+		seq = e.Prev
+	}
+	return list, false, nil
 }
 
 func entry(journal *bolt.Bucket, seq uint64) (*lodestone.Entry, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -463,4 +464,21 @@ func FuzzTimeKeysSortAsTime(f *testing.F) {
 			t.Fatalf("%v and %v sort as %x and %x", x, y, kx, ky)
 		}
 	})
+}
+
+// The history alone is that of the person, however much is under attention.
+func TestHistoryIsThePersons(t *testing.T) {
+	ctx, s := t.Context(), filled(t, t.TempDir(), 4)
+	const email = "lead00001@example.com"
+	p, err := s.Person(ctx, email, 10)
+	if err != nil || len(p.History) == 0 {
+		t.Fatal(len(p.History), err)
+	}
+	list, err := s.History(ctx, email, 10)
+	if err != nil || !reflect.DeepEqual(list, p.History) {
+		t.Errorf("history %+v %v, want %+v", list, err, p.History)
+	}
+	if list, err := s.History(ctx, "nobody@example.com", 10); err != nil || len(list) != 0 {
+		t.Errorf("of somebody not known: %v %v", list, err)
+	}
 }
