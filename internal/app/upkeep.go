@@ -7,7 +7,9 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -47,10 +49,43 @@ func (w *Worker) upkeep(ctx context.Context) error {
 	for {
 		w.trim(ctx)
 		w.prune(ctx)
+		w.unconfigured(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// unconfigured asks for a human where touchpoints wait for a connector that has no settings: nobody can send
+// them, and enrollments of an earlier version of the rules may need one that today's do not name. What an
+// account that there is has to say, [Worker.watch] says.
+func (w *Worker) unconfigured(ctx context.Context) {
+	lanes, err := w.store.Lanes(ctx)
+	if err != nil {
+		w.log.WarnContext(ctx, "cannot read which connectors are waited for", "error", err)
+		return
+	}
+	for _, name := range lanes {
+		if w.accounts[name] != nil {
+			continue
+		}
+		waits := false
+		_, err := w.store.Waiting(ctx, name, "", time.Unix(1<<33, 0), func(boltstore.Row) bool { waits = true; return false })
+		key := sequencer.AttentionKey{Kind: lodestone.AttentionConnector, ID: name}
+		b := sequencer.Batch{Resolved: []sequencer.AttentionKey{key}}
+		if waits {
+			b = sequencer.Batch{Attention: []lodestone.Attention{{
+				ID: name, Kind: key.Kind, Reason: lodestone.ReasonProviderUnavailable, At: time.Now().UTC(),
+				Detail: "touchpoints wait for connectors." + name + ", which has no settings; give it some and restart, or cancel them",
+			}}}
+		}
+		if err == nil {
+			_, err = w.store.Commit(ctx, b)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "cannot ask for a human", "connector", name, "error", err)
 		}
 	}
 }
