@@ -256,6 +256,7 @@ func counted(box *sandbox.Server, states map[string]lodestone.TouchpointState, n
 type killable struct {
 	t                           *testing.T
 	data, rules, provider, nats string
+	monitor                     string   // of a broker outside, which nats is then the address of
 	env                         []string // more variables of the first process; later ones run without
 	process                     *os.Process
 	state                       *os.ProcessState // once exited is closed
@@ -266,7 +267,14 @@ type killable struct {
 
 func (k *killable) start() {
 	k.t.Helper()
-	cmd := program(k.t, "run", "--data", k.data, "--rules", k.rules, "--nats-listen", k.nats, "--http-listen", "none", "--log-level", "error")
+	where := []string{"--nats-listen", k.nats}
+	if k.monitor != "" {
+		where = []string{"--nats-url", "nats://" + k.nats}
+	}
+	cmd := program(k.t, append([]string{"run", "--data", k.data, "--rules", k.rules, "--http-listen", "none", "--log-level", "error"}, where...)...)
+	if k.monitor != "" {
+		cmd.Env = append(cmd.Env, "LODESTONE_NATS_MONITOR="+k.monitor)
+	}
 	cmd.Env = append(cmd.Env,
 		"LODESTONE_CONNECTORS_REFERRALROCK_BASE_URL="+k.provider,
 		"LODESTONE_CONNECTORS_REFERRALROCK_PUBLIC_KEY=public", "LODESTONE_CONNECTORS_REFERRALROCK_PRIVATE_KEY=private",
@@ -367,7 +375,10 @@ func publishAll(ctx context.Context, addr string, n int, gate <-chan struct{}) e
 	}
 	for i := range n {
 		select {
-		case <-gate:
+		case _, more := <-gate:
+			if !more {
+				return nil
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
