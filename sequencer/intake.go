@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,6 +30,14 @@ const MaxBatch = 2000
 
 // maxBatchBytes bounds what the messages of a batch hold together: what is waiting may all be as large as can be.
 const maxBatchBytes = 16 << 20
+
+// While touchpoints go out their intents and outcomes wait for intake's commit under way, so under a flood
+// a batch is kept to what is committed in about commitFor, but never to less than minBatch. Until what was
+// waiting at the start is applied nothing goes out, and batches are as large as they may be.
+const (
+	commitFor = 50 * time.Millisecond
+	minBatch  = 50
+)
 
 // Config of [NewIntake].
 type Config struct {
@@ -60,6 +69,7 @@ type Intake struct {
 	mark   Watermark
 	caught chan struct{} // closed when everything that was in the stream at Open is applied
 	target uint64        // the last of it
+	most   atomic.Int64  // messages of one batch, as commits take now
 	once   sync.Once
 }
 
@@ -77,7 +87,9 @@ func NewIntake(cfg Config) *Intake {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Intake{cfg: cfg, caught: make(chan struct{})}
+	in := &Intake{cfg: cfg, caught: make(chan struct{})}
+	in.most.Store(MaxBatch)
+	return in
 }
 
 // Open reads the watermark and compares it with the stream. The error is a [*StreamError] when the
@@ -254,7 +266,7 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 		if n == 0 {
 			handOver = nil
 		}
-		if n >= MaxBatch || size >= maxBatchBytes {
+		if n >= int(in.most.Load()) || size >= maxBatchBytes {
 			more = nil
 		}
 		var m jetstream.Msg
@@ -313,10 +325,12 @@ func (in *Intake) apply(ctx context.Context, b Batch) error {
 	delay := 100 * time.Millisecond
 	for {
 		failpoint.Hit(failpoint.IntakeDecided)
+		begun := time.Now()
 		results, err := in.cfg.Store.Commit(ctx, b)
 		if err == nil {
 			failpoint.Hit(failpoint.IntakeCommitted)
 			in.mark = b.Watermark
+			in.pace(len(b.Writes)+len(b.Attention), time.Since(begun))
 			for i := range results {
 				in.told(&results[i])
 			}
@@ -333,6 +347,21 @@ func (in *Intake) apply(ctx context.Context, b Batch) error {
 			return ctx.Err()
 		}
 		delay = min(2*delay, 5*time.Second)
+	}
+}
+
+// pace fits the size of batches to what the last one took.
+func (in *Intake) pace(n int, took time.Duration) {
+	select {
+	case <-in.caught:
+	default:
+		return
+	}
+	switch most := in.most.Load(); {
+	case took > 2*commitFor && n > minBatch:
+		in.most.Store(max(minBatch, int64(n)*int64(commitFor)/int64(took)))
+	case took < commitFor && int64(n) >= most:
+		in.most.Store(min(MaxBatch, 2*most))
 	}
 }
 
