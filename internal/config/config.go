@@ -65,7 +65,7 @@ type NATS struct {
 	Replicas          int      // of streams that are made anew
 }
 
-// HTTP says where the gateway, health, metrics and the console are.
+// HTTP says where forms, webhooks, health and metrics are.
 type HTTP struct {
 	Listen    string
 	Origins   []string // pages whose scripts may post forms; "*": any
