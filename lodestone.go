@@ -65,9 +65,9 @@ func ParseEmail(s string) (Email, error) {
 	case local == "" || len(local) > 64:
 		return "", fmt.Errorf("%w: the part before the @ has %d bytes, want 1 to 64", ErrBadEmail, len(local))
 	}
-	for i := range len(local) {
-		if c := local[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`",<>`, c) >= 0 {
-			return "", fmt.Errorf("%w: the part before the @ holds %q", ErrBadEmail, rune(c))
+	for _, c := range local {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`",<>`, c) {
+			return "", fmt.Errorf("%w: the part before the @ holds %q", ErrBadEmail, c)
 		}
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)

@@ -45,6 +45,15 @@ func TestParseEmail(t *testing.T) {
 	}
 }
 
+// TestParseEmailNamesTheCharacter holds the error to the character that somebody typed.
+func TestParseEmailNamesTheCharacter(t *testing.T) {
+	for in, want := range map[string]string{"jürgen@example.com": "'ü'", "a\xff@example.com": "'\ufffd'", "ada l@example.com": "' '"} {
+		if _, err := ParseEmail(in); !errors.Is(err, ErrBadEmail) || !strings.HasSuffix(err.Error(), "holds "+want) {
+			t.Errorf("ParseEmail(%q): %v; want it to name %s", in, err, want)
+		}
+	}
+}
+
 func FuzzParseEmail(f *testing.F) {
 	for _, s := range []string{"ada@example.com", " A@B.C ", "a@bücher.example", "a@b", "@", "a@b@c", "ａ@example.com"} {
 		f.Add(s)
