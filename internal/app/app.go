@@ -481,6 +481,8 @@ func (w *Worker) reasons() (list []Notice) {
 	}
 	if s := w.broker.Status(); !s.Ready() {
 		list = append(list, Notice{"broker_away", s.Detail})
+	} else {
+		list = append(list, w.streamReasons()...)
 	}
 	if _, err := w.store.OldestDue(context.Background()); err != nil {
 		list = append(list, Notice{"store_away", err.Error()})
