@@ -222,13 +222,14 @@ func (s *Server) account(scope string) *connectors.Account {
 }
 
 // held calls fn with what a scope keeps waiting: what is due, and what the gate put off for one of the reasons.
-func (s *Server) held(ctx context.Context, scope string, reasons []lodestone.Reason, now time.Time, fn func(boltstore.Row) bool) error {
+// It begins after a position and returns the one where fn said that it is enough, "" at the end.
+func (s *Server) held(ctx context.Context, scope, after string, reasons []lodestone.Reason, now time.Time, fn func(boltstore.Row) bool) (last string, err error) {
 	kind, name, _ := strings.Cut(scope, " ")
 	lane := ""
 	if kind == "connector" {
 		lane = name
 	}
-	_, err := s.Store.Waiting(ctx, lane, "", now.Add(scheduler.PausedRetry+time.Minute), func(row boltstore.Row) bool {
+	return s.Store.Waiting(ctx, lane, after, now.Add(scheduler.PausedRetry+time.Minute), func(row boltstore.Row) bool {
 		if kind == "sequence" && row.Sequence != name {
 			return true
 		}
@@ -237,7 +238,6 @@ func (s *Server) held(ctx context.Context, scope string, reasons []lodestone.Rea
 		}
 		return fn(row)
 	})
-	return err
 }
 
 func (s *Server) overdue(r *http.Request) (any, error) {
@@ -257,7 +257,7 @@ func (s *Server) overdue(r *http.Request) (any, error) {
 	if i := slices.IndexFunc(list, func(p Paused) bool { return p.Scope == scope }); i >= 0 {
 		o.Pause = &list[i]
 	}
-	err = s.held(r.Context(), scope, s.putOff(scope), time.Now().UTC(), func(row boltstore.Row) bool {
+	_, err = s.held(r.Context(), scope, "", s.putOff(scope), time.Now().UTC(), func(row boltstore.Row) bool {
 		if o.Total == maxOverdue {
 			o.AtLeast = true
 			return false
@@ -327,10 +327,11 @@ func (s *Server) resume(r *http.Request) (any, error) {
 			reasons = []lodestone.Reason{lodestone.ReasonPaused}
 		}
 	}
-	for s.Rulebook() != nil {
+	// What is made due stands in front of the position and is not met again.
+	for after, more := "", s.Rulebook() != nil; more; more = after != "" {
 		var rows []boltstore.Row
 		now := time.Now().UTC()
-		if err := s.held(ctx, q.Scope, reasons, now, func(row boltstore.Row) bool {
+		if after, err = s.held(ctx, q.Scope, after, reasons, now, func(row boltstore.Row) bool {
 			if row.DueAt.After(now) {
 				rows = append(rows, row)
 			}
@@ -340,7 +341,7 @@ func (s *Server) resume(r *http.Request) (any, error) {
 		}
 		n, err := s.makeDue(ctx, rows)
 		done.Due += n
-		if err != nil || len(rows) < resumeBatch || n == 0 {
+		if err != nil {
 			return done, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/rules"
+	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -202,5 +203,54 @@ func TestReleaseOnce(t *testing.T) {
 	}
 	if faults, err := store.Check(ctx); err != nil || len(faults) > 0 {
 		t.Errorf("%v %v", faults, err)
+	}
+}
+
+// countingStore counts the touchpoints that are read in the order of their due times.
+type countingStore struct {
+	*boltstore.Store
+	rows int
+}
+
+func (s *countingStore) Waiting(ctx context.Context, lane, after string, until time.Time, fn func(boltstore.Row) bool) (string, error) {
+	return s.Store.Waiting(ctx, lane, after, until, func(r boltstore.Row) bool { s.rows++; return fn(r) })
+}
+
+// TestResumeReadsEachOnce: what is resumed in parts is not read anew with every part.
+func TestResumeReadsEachOnce(t *testing.T) {
+	ctx := t.Context()
+	store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	book, now := operateBook(t), time.Now().UTC()
+	const leads = 3500
+	var b sequencer.Batch
+	for i := range leads {
+		email := lodestone.Email(fmt.Sprintf("lead%d@example.com", i))
+		b.Writes = append(b.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: lodestone.Submission{ID: "1", Form: "guide", Email: email, Fields: map[string]any{"email": string(email)}, At: now, Received: now}}, book, now)
+		}}, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			return sequencer.Plan(st.Lead, sequencer.Moved{
+				Touchpoint: st.Lead.Active().Touchpoint.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointScheduled,
+				Reason: lodestone.ReasonPaused, DueAt: now.Add(5 * time.Minute),
+			}, book, now)
+		}})
+	}
+	if _, err := store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SetPaused(ctx, "all", &scheduler.Pause{At: now}, nil); err != nil {
+		t.Fatal(err)
+	}
+	counting := &countingStore{Store: store}
+	client := api.Direct((&api.Server{Store: counting, Rulebook: func() *sequencer.Rulebook { return book }}).Handler())
+	var done api.Resumed
+	if err := client.Call(ctx, "POST", "/api/v1/resume", nil, api.PauseScope{Scope: "all", By: "ada"}, &done); err != nil {
+		t.Fatal(err)
+	}
+	if done.Due != leads || counting.rows > leads {
+		t.Errorf("%d of %d are due again, for which %d were read", done.Due, leads, counting.rows)
 	}
 }
