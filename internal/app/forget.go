@@ -13,6 +13,7 @@ import (
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
+	"github.com/lodestonehq/lodestone/sequencer"
 	"github.com/lodestonehq/lodestone/sequencer/event"
 )
 
@@ -37,8 +38,10 @@ func (w *Worker) forget(ctx context.Context) error {
 	}
 }
 
-// clearStreams deletes every message of a person and overwrites what it held. Last it looks whether a message that
-// was on its way while they were erased brought them back.
+// clearStreams deletes every message of a person that came before the erasure was asked for, and every event about
+// them, and overwrites what they held. An opt-out among them that was not applied yet is kept. Last it looks
+// whether a message that was on its way while they were erased brought them back. What they send after they asked
+// is another matter, and stays.
 func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (deleted int, err error) {
 	w.forgetting.Lock()
 	defer w.forgetting.Unlock()
@@ -46,11 +49,34 @@ func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (delet
 	if err != nil || !under {
 		return 0, err
 	}
+	back := false // with a submission that came since
 	for _, name := range broker.Streams {
-		var seqs []uint64
-		stream, err := w.eachMessage(ctx, name, email, func(m api.StreamMessage) { seqs = append(seqs, m.Seq) })
+		mark, err := w.store.Watermark(ctx, name)
 		if err != nil {
 			return deleted, err
+		}
+		var seqs []uint64
+		var optOut *lodestone.Signal
+		stream, err := w.eachMessage(ctx, name, email, func(m api.StreamMessage) {
+			if name != broker.EventsStream && m.At.After(asked) {
+				back = back || name == broker.FormsStream
+				return
+			}
+			seqs = append(seqs, m.Seq)
+			if name == broker.SignalsStream && m.Seq > mark.Seq {
+				sig, rejected := event.DecodeSignal(event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Seq, Time: m.At})
+				if rejected == nil && sig.Email == email && sig.Suppresses() {
+					optOut = &sig
+				}
+			}
+		})
+		if err != nil {
+			return deleted, err
+		}
+		if optOut != nil {
+			if err := w.keepOptOut(ctx, optOut); err != nil {
+				return deleted, err
+			}
 		}
 		for _, seq := range seqs {
 			if err := stream.SecureDeleteMsg(ctx, seq); err != nil {
@@ -63,14 +89,39 @@ func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (delet
 	if err != nil {
 		return deleted, err
 	}
-	if l := st.Lead; l != nil && !l.LastAt.After(asked) {
-		if _, change, err := w.store.Erase(ctx, email, time.Now().UTC()); err != nil {
+	if l := st.Lead; l != nil && !back && !l.LastAt.After(asked) {
+		if err := w.eraseAgain(ctx, email); err != nil {
 			return deleted, err
-		} else if change.Entry != nil {
-			w.committed(&change)
 		}
 	}
 	return deleted, w.store.StreamsCleared(ctx, email)
+}
+
+// keepOptOut puts on the suppression list what a signal says that is deleted before it was applied.
+func (w *Worker) keepOptOut(ctx context.Context, sig *lodestone.Signal) error {
+	now := time.Now().UTC()
+	known := false
+	results, err := w.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: sig.Email, Plan: func(st sequencer.State) (sequencer.Change, error) {
+		known = st.Lead != nil
+		return sequencer.Plan(st.Lead, sequencer.Suppressed{Suppression: lodestone.Suppression{
+			Email: sig.Email, Reason: string(sig.Kind), Source: "signal", At: now,
+		}}, w.book.Load(), now)
+	}}}})
+	if err != nil {
+		return err
+	}
+	if err := results[0].Err; err != nil || known {
+		return err
+	}
+	return w.eraseAgain(ctx, sig.Email) // a keyed hash keeps it
+}
+
+func (w *Worker) eraseAgain(ctx context.Context, email lodestone.Email) error {
+	_, change, err := w.store.Erase(ctx, email, time.Now().UTC())
+	if err == nil && change.Entry != nil {
+		w.committed(&change)
+	}
+	return err
 }
 
 func (w *Worker) askedFor(ctx context.Context, email lodestone.Email) (time.Time, bool, error) {
