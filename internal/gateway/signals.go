@@ -22,7 +22,7 @@ import (
 // maxAddress is the longest text that is passed on as an address, in bytes; a usable one is shorter.
 const maxAddress = 1 << 10
 
-var errNoPublisher = errors.New("this worker takes no signals")
+var errNoPublisher = errors.New("this worker takes nothing in; /readyz says why")
 
 // store puts the signals of a webhook into the stream. The error is a [*refusal].
 func (h *hooks) store(ctx context.Context, a *hookAccount, req connectors.HookRequest, news connectors.HookNews) (result string, err error) {
