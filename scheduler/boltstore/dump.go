@@ -131,7 +131,7 @@ func readable(name string, k, v []byte) (any, error) {
 		return c.N, err
 	}
 	switch {
-	case string(k) == string(kLinkKey), string(k) == string(kErasure):
+	case string(k) == string(kLinkKey), bytes.HasPrefix(k, kErasure):
 		return "<secret>", nil
 	case json.Valid(v):
 		return json.RawMessage(bytes.Clone(v)), nil

@@ -141,14 +141,16 @@ func (s *Store) StreamsCleared(_ context.Context, email lodestone.Email) error {
 // eraseAgain takes over from another store what it knows of those whom it erased, and erases everybody again who
 // was erased after the backup was made that tx is of: a backup does not bring them back.
 func eraseAgain(tx, from *bolt.Tx, backup, now time.Time) (found int, err error) {
-	hashes, key := from.Bucket(bErased), from.Bucket(bMeta).Get(kErasure)
+	hashes, key, keys := from.Bucket(bErased), from.Bucket(bMeta).Get(kErasure), erasureKeys(from)
 	if hashes == nil || key == nil {
 		return 0, nil
 	}
 	people := map[lodestone.Email]bool{}
 	note := func(email lodestone.Email) {
-		if v := hashes.Get(erasureHash(key, email)); len(v) > 8 && keyTime(v).After(backup) {
-			people[email] = true
+		for _, key := range keys {
+			if v := hashes.Get(erasureHash(key, email)); len(v) > 8 && keyTime(v).After(backup) {
+				people[email] = true
+			}
 		}
 	}
 	for _, name := range [][]byte{bLeads, bSuppressions} {
@@ -159,8 +161,19 @@ func eraseAgain(tx, from *bolt.Tx, backup, now time.Time) (found int, err error)
 	if err := eachAttention(tx, func(a *lodestone.Attention) bool { note(a.Email); return true }); err != nil {
 		return 0, err
 	}
+	// Under its own key the backup keeps suppressions as well, when it is of another store.
+	keys = append(keys, erasureKeys(tx)...)
 	if err := tx.Bucket(bMeta).Put(kErasure, bytes.Clone(key)); err != nil {
 		return 0, err
+	}
+	for _, k := range keys {
+		if bytes.Equal(k, key) {
+			continue
+		}
+		name := sha256.Sum256(k)
+		if err := tx.Bucket(bMeta).Put(fmt.Appendf(nil, "%s/%x", kErasure, name[:8]), k); err != nil {
+			return 0, err
+		}
 	}
 	for _, name := range [][]byte{bErased, bErasing} {
 		b := from.Bucket(name)
@@ -195,6 +208,15 @@ func erasureKey(tx *bolt.Tx) ([]byte, error) {
 	return k, meta.Put(kErasure, k)
 }
 
+// erasureKeys are the key that is in use and those of other stores whose erasures were taken over.
+func erasureKeys(tx *bolt.Tx) (keys [][]byte) {
+	c := tx.Bucket(bMeta).Cursor()
+	for k, v := c.Seek(kErasure); bytes.HasPrefix(k, kErasure); k, v = c.Next() {
+		keys = append(keys, bytes.Clone(v))
+	}
+	return keys
+}
+
 func erasureHash(key []byte, email lodestone.Email) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(email))
@@ -203,40 +225,45 @@ func erasureHash(key []byte, email lodestone.Email) []byte {
 
 // keptSuppression finds the suppression of an address that was erased.
 func keptSuppression(tx *bolt.Tx, email lodestone.Email) (*lodestone.Suppression, error) {
-	b, key := tx.Bucket(bErased), tx.Bucket(bMeta).Get(kErasure)
-	if b == nil || key == nil {
+	b := tx.Bucket(bErased)
+	if b == nil {
 		return nil, nil
 	}
-	v := b.Get(erasureHash(key, email))
-	if v == nil {
-		return nil, nil
+	for _, key := range erasureKeys(tx) {
+		v := b.Get(erasureHash(key, email))
+		if v == nil {
+			continue
+		}
+		if len(v) < 8 {
+			return nil, fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
+		}
+		x := new(lodestone.Suppression)
+		if err := decode(v[8:], x); err != nil {
+			return nil, fmt.Errorf("the suppression of an erased address: %w", err)
+		}
+		if x.Source != "" { // else it was erased, and is not suppressed
+			x.Email = email
+			return x, nil
+		}
 	}
-	if len(v) < 8 {
-		return nil, fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
-	}
-	x := new(lodestone.Suppression)
-	if err := decode(v[8:], x); err != nil {
-		return nil, fmt.Errorf("the suppression of an erased address: %w", err)
-	}
-	if x.Source == "" {
-		return nil, nil // erased, and not suppressed
-	}
-	x.Email = email
-	return x, nil
+	return nil, nil
 }
 
 // releaseKept takes back the suppression that an erased address kept.
 func releaseKept(tx *bolt.Tx, email lodestone.Email) error {
-	b, key := tx.Bucket(bErased), tx.Bucket(bMeta).Get(kErasure)
-	if b == nil || key == nil {
+	b := tx.Bucket(bErased)
+	if b == nil {
 		return nil
 	}
-	hash := erasureHash(key, email)
-	v := b.Get(hash)
-	if len(v) < 8 {
-		return nil
+	for _, key := range erasureKeys(tx) {
+		hash := erasureHash(key, email)
+		if v := b.Get(hash); len(v) >= 8 {
+			if err := putErased(tx, hash, lodestone.Suppression{}, keyTime(v)); err != nil {
+				return err
+			}
+		}
 	}
-	return putErased(tx, hash, lodestone.Suppression{}, keyTime(v))
+	return nil
 }
 
 // blank takes everything that came from a person, or names them, out of their chain of entries. What the roll-up

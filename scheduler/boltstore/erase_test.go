@@ -133,3 +133,36 @@ func TestRestoreErasesAgain(t *testing.T) {
 		t.Errorf("Check = %q, %v", faults, err)
 	}
 }
+
+// A backup of one store in the place of another: both erased people who must not be written to.
+func TestRestoreKeepsTheErasedOfBothStores(t *testing.T) {
+	ctx, now := t.Context(), time.Now().UTC()
+	forget := func(s *Store, email lodestone.Email) {
+		t.Helper()
+		commit(t, s, sequencer.Batch{Writes: []sequencer.Write{write(email, rulebook(t), now, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: email, Source: "operator", At: now}})}})
+		if _, _, err := s.Erase(ctx, email, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := filled(t, t.TempDir(), 2)
+	forget(one, "ada@example.com")
+	file := backup(t, one)
+	one.Close()
+	dir := t.TempDir()
+	other := filled(t, dir, 2)
+	forget(other, "kim@example.com")
+	other.Close()
+	if _, err := Restore(ctx, dir, file, now); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir)
+	for _, email := range []lodestone.Email{"ada@example.com", "kim@example.com"} {
+		if st, err := r.State(ctx, email); err != nil || st.Suppression == nil {
+			t.Errorf("%s may be written to: %v %v", email, st.Suppression, err)
+		}
+		commit(t, r, sequencer.Batch{Writes: []sequencer.Write{write(email, rulebook(t), now, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: email}, Removed: true})}})
+		if st, err := r.State(ctx, email); err != nil || st.Suppression != nil {
+			t.Errorf("%s is still on the list: %v %v", email, st.Suppression, err)
+		}
+	}
+}
