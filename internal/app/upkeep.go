@@ -74,14 +74,22 @@ func (w *Worker) unconfigured(ctx context.Context) {
 		waits := false
 		_, err := w.store.Waiting(ctx, name, "", time.Unix(1<<33, 0), func(boltstore.Row) bool { waits = true; return false })
 		key := sequencer.AttentionKey{Kind: lodestone.AttentionConnector, ID: name}
-		b := sequencer.Batch{Resolved: []sequencer.AttentionKey{key}}
-		if waits {
-			b = sequencer.Batch{Attention: []lodestone.Attention{{
+		var told *lodestone.Attention
+		if err == nil {
+			told, err = w.store.Item(ctx, sequencer.ItemKey{AttentionKey: key})
+		}
+		var b sequencer.Batch
+		switch {
+		case err != nil || waits == (told != nil):
+		case waits:
+			b.Attention = []lodestone.Attention{{
 				ID: name, Kind: key.Kind, Reason: lodestone.ReasonProviderUnavailable, At: time.Now().UTC(),
 				Detail: "touchpoints wait for connectors." + name + ", which has no settings; give it some and restart, or cancel them",
-			}}}
+			}}
+		default:
+			b.Resolved = []sequencer.AttentionKey{key}
 		}
-		if err == nil {
+		if len(b.Attention)+len(b.Resolved) > 0 {
 			_, err = w.store.Commit(ctx, b)
 		}
 		if err != nil && ctx.Err() == nil {
