@@ -101,7 +101,9 @@ func (in *Intake) Open(ctx context.Context) error {
 	}
 	in.mark = mark
 	err = in.verify(ctx)
-	in.cfg.AcceptStream = false // said for this stream, not for whatever takes its place later
+	if err == nil {
+		in.cfg.AcceptStream = false // said for this stream, not for whatever takes its place later
+	}
 	if err == nil && in.target <= in.mark.Seq {
 		in.once.Do(func() { close(in.caught) })
 	}

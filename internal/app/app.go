@@ -165,7 +165,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, func() error { w.broker.Close(); return nil })
-	if err := w.broker.EnsureStreams(ctx); err != nil {
+	if err := w.broker.Patiently(ctx, func() error { return w.broker.EnsureStreams(ctx) }); err != nil {
 		return nil, err
 	}
 	return w, w.build(ctx)
@@ -186,7 +186,7 @@ func (w *Worker) build(ctx context.Context) error {
 		})
 	}
 	w.forms, w.signals = intake(sequencer.FormsStream), intake(sequencer.SignalsStream)
-	return errors.Join(w.forms.Open(ctx), w.signals.Open(ctx))
+	return w.broker.Patiently(ctx, func() error { return errors.Join(w.forms.Open(ctx), w.signals.Open(ctx)) })
 }
 
 // used names the connectors that the rules in force send through, in alphabetical order.

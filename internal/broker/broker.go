@@ -287,15 +287,57 @@ func (b *Broker) openOutside(ctx context.Context) error {
 		b.log.Warn("it is accepted that the NATS server may lose acknowledged submissions (nats.accept_unsynced)", "server", addr)
 		return nil
 	}
-	if err := b.verify(ctx, b.nc); err != nil {
-		return fmt.Errorf("NATS at %s: %w", addr, err)
+	for {
+		err := b.verify(ctx, b.nc)
+		if err == nil {
+			return nil
+		}
+		// A server that went away meanwhile has not said no; what it says when it is back counts.
+		if _, gone := b.nc.RTT(); gone == nil || ctx.Err() != nil {
+			return fmt.Errorf("NATS at %s: %w", addr, err)
+		}
+		b.log.Warn("NATS went away before it was asked whether it syncs, trying again", "server", addr, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
-	return nil
 }
 
 // isAway reports whether a connection failed because nobody was there, as opposed to being refused.
 func isAway(err error) bool {
 	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout)
+}
+
+// Patiently calls fn, which asks the server something, again and again while the server is away or starting.
+// It returns what fn returns otherwise, and what it returned last when ctx is done.
+func (b *Broker) Patiently(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		if err == nil || ctx.Err() != nil || !noAnswer(err) {
+			return err
+		}
+		b.log.Warn("NATS does not answer, trying again", "server", b.url, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// noAnswer reports whether a question failed because the server was away or not ready yet.
+func noAnswer(err error) bool {
+	for _, away := range []error{
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrNoServers,
+		context.DeadlineExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrJetStreamNotEnabled,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code == 503
 }
 
 // withoutUser removes user and password from the addresses of servers, and checks them so that no

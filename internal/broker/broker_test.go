@@ -507,3 +507,35 @@ func TestWrongPassword(t *testing.T) {
 		t.Errorf("url = %q", b.URL())
 	}
 }
+
+// A server that goes away in the middle of the start is waited for.
+func TestPatiently(t *testing.T) {
+	s := startOutside(t, func(o *server.Options) {
+		o.SyncAlways, o.HTTPHost, o.HTTPPort = true, "127.0.0.1", server.RANDOM_PORT
+	})
+	var out lines
+	b := open(t, Options{URL: s.ClientURL(), Monitor: []string{s.monitor()}, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	s.stop()
+	done := make(chan error, 1)
+	go func() {
+		done <- b.Patiently(t.Context(), func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			return b.EnsureStreams(ctx)
+		})
+	}()
+	eventually(t, "it tries again", func() bool { return strings.Contains(out.String(), "does not answer, trying again") })
+	s.start(t)
+	if err := <-done; err != nil {
+		t.Errorf("the server came back: %v", err)
+	}
+	// What is refused is not asked again.
+	if err := b.Patiently(t.Context(), func() error { return ErrStream }); !errors.Is(err, ErrStream) {
+		t.Errorf("refused: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Patiently(ctx, func() error { return nats.ErrTimeout }); !errors.Is(err, nats.ErrTimeout) {
+		t.Errorf("stopped: %v", err)
+	}
+}
