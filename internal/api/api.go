@@ -29,6 +29,7 @@ type Store interface {
 	sequencer.Store
 	Person(ctx context.Context, email lodestone.Email, limit int) (boltstore.Person, error)
 	History(ctx context.Context, email lodestone.Email, limit int) ([]lodestone.Entry, error)
+	AttentionOf(ctx context.Context, email lodestone.Email) ([]lodestone.Attention, error)
 	Queue(ctx context.Context, state lodestone.TouchpointState, limit int) ([]boltstore.Row, error)
 	Counts(ctx context.Context) (map[lodestone.TouchpointState]uint64, error)
 	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)

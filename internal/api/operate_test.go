@@ -254,3 +254,26 @@ func TestResumeReadsEachOnce(t *testing.T) {
 		t.Errorf("%d of %d are due again, for which %d were read", done.Due, leads, counting.rows)
 	}
 }
+
+// TestExportIsWhole: what is under attention about a person is given out, however much else is.
+func TestExportIsWhole(t *testing.T) {
+	ctx := t.Context()
+	store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var b sequencer.Batch
+	for i := range 10_001 {
+		b.Attention = append(b.Attention, lodestone.Attention{ID: fmt.Sprintf("%05d", i), Kind: lodestone.AttentionSubmission, Email: "kim@example.com", At: time.Now()})
+	}
+	b.Attention = append(b.Attention, lodestone.Attention{ID: "last", Kind: lodestone.AttentionSubmission, Email: "ada@example.com", At: time.Now()})
+	if _, err := store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	client := api.Direct((&api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return nil }}).Handler())
+	x, err := client.Export(ctx, "ada@example.com")
+	if err != nil || len(x.Attention) != 1 {
+		t.Errorf("%d items, %v; want the one about ada", len(x.Attention), err)
+	}
+}

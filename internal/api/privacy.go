@@ -60,6 +60,9 @@ func (s *Server) export(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.Attention, err = s.Store.AttentionOf(r.Context(), email); err != nil {
+		return nil, err
+	}
 	out := Export{Email: email, At: time.Now().UTC(), Lead: p.Lead, Suppression: p.Suppression, Attention: []Kept{}, Messages: []StreamMessage{}, Streams: s.Streams != nil}
 	if p.Lead != nil {
 		x := Explain(email, p, View{Book: s.Rulebook(), Operations: s.Operations, Now: out.At})

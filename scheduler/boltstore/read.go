@@ -77,6 +77,19 @@ func (s *Store) Person(_ context.Context, email lodestone.Email, limit int) (p P
 	return p, err
 }
 
+// AttentionOf returns every attention item about one address, also where [Person] stops looking.
+func (s *Store) AttentionOf(_ context.Context, email lodestone.Email) (list []lodestone.Attention, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		return eachAttention(tx, func(a *lodestone.Attention) bool {
+			if a.Email == email {
+				list = append(list, *a)
+			}
+			return true
+		})
+	})
+	return list, err
+}
+
 // History returns the newest entries on record about one lead, newest first, at most limit.
 func (s *Store) History(_ context.Context, email lodestone.Email, limit int) (list []lodestone.Entry, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
