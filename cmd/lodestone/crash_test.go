@@ -293,7 +293,8 @@ func (k *killable) start() {
 func (k *killable) kill() {
 	k.t.Helper()
 	if err := k.process.Kill(); err != nil {
-		k.t.Fatalf("the worker ended by itself:\n%s", k.log.String())
+		<-k.exited
+		k.t.Fatalf("the worker ended by itself (%v):\n%s", k.state, k.log.String())
 	}
 	<-k.exited
 	k.kills++

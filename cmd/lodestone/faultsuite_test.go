@@ -195,7 +195,8 @@ func (f *faults) provider() {
 func (f *faults) stop() {
 	f.t.Helper()
 	if err := f.w.process.Signal(syscall.SIGTERM); err != nil {
-		f.t.Fatalf("the worker ended by itself:\n%s", f.w.log.String())
+		<-f.w.exited
+		f.t.Fatalf("the worker ended by itself (%v):\n%s", f.w.state, f.w.log.String())
 	}
 	select {
 	case <-f.w.exited:

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,13 +29,36 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	go func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	// The signal comes for a connection that broke as well, and that must not stop a worker: only an output
+	// that nobody reads any more ends the command.
+	signal.Ignore(syscall.SIGPIPE)
+	broken := sync.OnceFunc(func() {
+		cancel()
+		signal.Reset(syscall.SIGPIPE) // writing on ends the process at once
+	})
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, &piped{os.Stdout, broken}, &piped{os.Stderr, broken}))
+}
+
+// piped says when nobody reads any more what is written to it.
+type piped struct {
+	io.Writer
+	broken func()
+}
+
+func (o *piped) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.broken()
+	}
+	return n, err
 }
 
 // run carries out one command line and returns the exit code.
