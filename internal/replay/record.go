@@ -47,9 +47,10 @@ type Head struct {
 
 // Active counts the active enrollments on one version of one sequence.
 type Active struct {
-	Sequence    string `json:"sequence"`
-	Version     string `json:"version"`
-	Enrollments int    `json:"enrollments"`
+	Sequence    string            `json:"sequence"`
+	Version     string            `json:"version"`
+	Enrollments int               `json:"enrollments"`
+	Some        []lodestone.Email `json:"some,omitempty"`
 }
 
 // The kinds of records.

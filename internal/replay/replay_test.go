@@ -126,7 +126,7 @@ func TestWhatWouldChange(t *testing.T) {
 		submission(5, start.Add(2*time.Hour), map[string]any{"email": "joe@gmail.com", "size": 100}),
 	)
 	r := run(t, now, then, past, replay.Head{Source: replay.FromStream, Submissions: 5, Active: []replay.Active{
-		{Sequence: "hot", Version: now.Sequence("hot").Version, Enrollments: 3}, {Sequence: "gone", Version: "v", Enrollments: 1},
+		{Sequence: "hot", Version: now.Sequence("hot").Version, Enrollments: 3, Some: []lodestone.Email{"ada@bigco.example", "joe@example.com"}}, {Sequence: "gone", Version: "v", Enrollments: 1},
 		{Sequence: "warm", Version: then.Sequence("warm").Version, Enrollments: 9},
 	}})
 	// kim: warm now and put off by the suppression before the two days are over; hot then, and invited after ten minutes.
@@ -142,7 +142,7 @@ func TestWhatWouldChange(t *testing.T) {
 			{Day: "2026-03-02", Pair: replay.Pair[int]{Now: 2, Then: 3}}, {Day: "2026-03-04", Pair: replay.Pair[int]{Now: 1}}, {Day: "2026-03-05", Pair: replay.Pair[int]{Then: 1}},
 		},
 		MidFlight: []replay.MidFlight{
-			{Sequence: "hot", Version: now.Sequence("hot").Version, Then: "changed", ThenVersion: then.Sequence("hot").Version, Enrollments: 3},
+			{Sequence: "hot", Version: now.Sequence("hot").Version, Then: "changed", ThenVersion: then.Sequence("hot").Version, Enrollments: 3, Some: []lodestone.Email{"ada@bigco.example", "joe@example.com"}},
 			{Sequence: "gone", Version: "v", Then: "removed", Enrollments: 1},
 		},
 		Providers: []replay.Provider{{Connector: "provider", Rate: 1,

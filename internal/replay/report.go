@@ -77,6 +77,8 @@ type MidFlight struct {
 	Then        string `json:"then"` // ThenChanged or ThenRemoved
 	ThenVersion string `json:"then_version,omitempty"`
 	Enrollments int    `json:"enrollments"`
+	// Some of the leads, at most five; `explain` says where each stands.
+	Some []lodestone.Email `json:"some"`
 }
 
 // Provider is what an account would have to do.
@@ -115,7 +117,7 @@ type LineDifference struct {
 func midFlight(active []Active, then *rules.Set) []MidFlight {
 	out := []MidFlight{}
 	for _, a := range active {
-		m := MidFlight{Sequence: a.Sequence, Version: a.Version, Then: ThenRemoved, Enrollments: a.Enrollments}
+		m := MidFlight{Sequence: a.Sequence, Version: a.Version, Then: ThenRemoved, Enrollments: a.Enrollments, Some: a.Some}
 		if q := then.Sequence(a.Sequence); q != nil {
 			if q.Version == a.Version {
 				continue

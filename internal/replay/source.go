@@ -46,7 +46,7 @@ func Open(ctx context.Context, store Store, js jetstream.JetStream) (Head, Sourc
 		return head, nil, err
 	}
 	for _, a := range active {
-		head.Active = append(head.Active, Active{a.Sequence, a.Version, int(a.N)})
+		head.Active = append(head.Active, Active{a.Sequence, a.Version, int(a.N), a.Some})
 	}
 	suppressed, err := suppressions(ctx, store)
 	if err != nil {

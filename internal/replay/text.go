@@ -137,11 +137,11 @@ func (f *format) report(r *Report) {
 		if m.Then == ThenChanged {
 			then = "changed to " + m.ThenVersion
 		}
-		rows = append(rows, []string{m.Sequence, m.Version, number(m.Enrollments), then})
+		rows = append(rows, []string{m.Sequence, m.Version, number(m.Enrollments), then, f.some(m)})
 	}
 	if len(rows) > 0 {
 		f.heading("Mid-flight: these enrollments keep the version they began with")
-		f.table([]string{"sequence", "version", "enrollments", "in the candidate"}, rows)
+		f.table([]string{"sequence", "version", "enrollments", "in the candidate", "who"}, rows)
 	}
 	rows = nil
 	for _, p := range r.Providers {
@@ -217,4 +217,17 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 func wait(seconds float64) string {
 	return time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
+}
+
+// some names who is mid-flight, as far as they are named.
+func (f *format) some(m MidFlight) string {
+	names := make([]string, len(m.Some))
+	for i, e := range m.Some {
+		names[i] = f.address(e)
+	}
+	text := strings.Join(names, ", ")
+	if n := m.Enrollments - len(m.Some); n > 0 && len(m.Some) > 0 {
+		text += fmt.Sprintf(" and %s more", number(n))
+	}
+	return text
 }

@@ -15,7 +15,11 @@ import (
 type ActiveCount struct {
 	Sequence, Version string
 	N                 uint64
+	Some              []lodestone.Email // the first few of them in the order of addresses
 }
+
+// activeSome is how many leads an [ActiveCount] names.
+const activeSome = 5
 
 // activePage bounds how many leads one read transaction looks at: an open one keeps pages from being used
 // again.
@@ -24,7 +28,7 @@ const activePage = 20_000
 // Active counts the active enrollments by sequence and version, in that order. It reads every lead.
 func (s *Store) Active(ctx context.Context) ([]ActiveCount, error) {
 	type key struct{ sequence, version string }
-	counts := map[key]uint64{}
+	counts := map[key]*ActiveCount{}
 	var after []byte
 	for done := false; !done; {
 		if err := ctx.Err(); err != nil {
@@ -46,7 +50,14 @@ func (s *Store) Active(ctx context.Context) ([]ActiveCount, error) {
 					return err
 				}
 				if e := l.Active(); e != nil {
-					counts[key{e.Sequence, e.Version}]++
+					n := counts[key{e.Sequence, e.Version}]
+					if n == nil {
+						n = &ActiveCount{Sequence: e.Sequence, Version: e.Version}
+						counts[key{e.Sequence, e.Version}] = n
+					}
+					if n.N++; len(n.Some) < activeSome {
+						n.Some = append(n.Some, l.Email)
+					}
 				}
 				after = bytes.Clone(k)
 				k, v = c.Next()
@@ -58,8 +69,8 @@ func (s *Store) Active(ctx context.Context) ([]ActiveCount, error) {
 		}
 	}
 	out := make([]ActiveCount, 0, len(counts))
-	for k, n := range counts {
-		out = append(out, ActiveCount{k.sequence, k.version, n})
+	for _, n := range counts {
+		out = append(out, *n)
 	}
 	slices.SortFunc(out, func(a, b ActiveCount) int {
 		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Version, b.Version))
