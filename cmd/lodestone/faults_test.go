@@ -32,6 +32,7 @@ var matrixPhases = []struct {
 	{"dispatch", []string{fp.BeforeIntent, fp.AfterIntent, fp.AfterCall, fp.AfterOutcome, fp.CommitBegun, fp.CommitWritten, fp.CommitDone, fp.BeforePublish, fp.AfterPublish}},
 	{"reconciliation", []string{fp.BeforeLookup, fp.AfterLookup, fp.AfterSettled, fp.CommitBegun, fp.CommitWritten, fp.CommitDone}},
 	{"compaction", []string{fp.CompactCopied, fp.CompactRenamed, fp.CompactDone, fp.CommitBegun, fp.CommitWritten, fp.CommitDone, fp.IntakeDecided}},
+	{"reload", []string{fp.RulesCompiled, fp.RulesKept, fp.RulesInForce}},
 	{"shutdown", []string{fp.AfterCall, fp.AfterOutcome, fp.CommitWritten, fp.CommitDone, fp.CursorKept, fp.StopActed, fp.StopClosed}},
 }
 
@@ -130,9 +131,12 @@ func crashAt(t *testing.T, phase, point string) (c matrixCell) {
 	if err := os.MkdirAll(rulesDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(rulesDir, "rules.yaml"), []byte(rules), 0o600); err != nil {
-		t.Fatal(err)
+	write := func() {
+		if err := os.WriteFile(filepath.Join(rulesDir, "rules.yaml"), []byte(rules), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	write()
 	armed := filepath.Join(dir, "armed")
 	arm := func() {
 		if err := os.WriteFile(armed, nil, 0o600); err != nil {
@@ -148,11 +152,12 @@ func crashAt(t *testing.T, phase, point string) (c matrixCell) {
 	gate := make(chan struct{}, n)
 	published := make(chan error, 1)
 	go func() { published <- publishAll(ctx, w.nats, n, gate) }()
-	release := func() {
+	some := func(n int) {
 		for range n {
 			gate <- struct{}{}
 		}
 	}
+	release := func() { some(n) }
 	fault := func(f sandbox.Fault) {
 		if err := box.Fault(f); err != nil {
 			t.Fatal(err)
@@ -179,6 +184,13 @@ func crashAt(t *testing.T, phase, point string) (c matrixCell) {
 			// It dies on the way, or is dead by now; then there is nothing to be had from it.
 			_ = client.Call(ctx, http.MethodPost, "/api/v1/compact", nil, api.Compact{AtMost: time.Minute}, nil)
 		}
+	case "reload":
+		some(n / 2) // these are decided with the rules before
+		w.until(ctx, func(q api.Queue) bool { return pending(q) == n/2 })
+		arm()
+		rules = strings.Replace(rules, "firstName: there", "firstName: friend", 1)
+		write()
+		some(n - n/2)
 	case "shutdown":
 		fault(sandbox.Fault{Kind: sandbox.FaultSlow, Delay: 700 * time.Millisecond})
 		release()
@@ -211,6 +223,17 @@ func crashAt(t *testing.T, phase, point string) (c matrixCell) {
 	defer store.Close()
 	if c.faults, err = store.Check(ctx); err != nil {
 		t.Fatal(err)
+	}
+	version, err := store.CurrentRules(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := store.Rules(ctx, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 1 || string(files[0].Data) != rules {
+		c.faults = append(c.faults, fmt.Sprintf("the rules in force are %s, which are not those in the directory", version))
 	}
 	return c
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
 // watchRules keeps the rule files under watch until ctx is done. A good change is in force for the next
@@ -98,15 +99,18 @@ func (w *Worker) faulty(ctx context.Context, faults rules.Faults) {
 
 // inForce makes a set what new decisions use, and keeps it in the store for the enrollments that begin with it.
 func (w *Worker) inForce(ctx context.Context, set *rules.Set) error {
+	failpoint.Hit(failpoint.RulesCompiled)
 	if err := w.store.PutRules(ctx, set.Version, stored(set.Files)); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RulesKept)
 	for _, f := range set.Warnings {
 		w.log.WarnContext(ctx, "rule files: "+f.String())
 	}
 	book, err := w.versions.rulebook(ctx, set)
 	if err == nil {
 		w.use(book)
+		failpoint.Hit(failpoint.RulesInForce)
 	}
 	return err
 }

@@ -1,5 +1,5 @@
 // Package failpoint names the moments at which a crash is most likely to lose or double something:
-// around every commit, acknowledgement, call and publish.
+// around every commit, acknowledgement, call, publish and change of the rules.
 //
 // Built with the tag failpoints, a process kills itself without warning when it comes to the point that
 // LODESTONE_FAILPOINT names, once the file that LODESTONE_FAILPOINT_ARMED names exists. Without the tag
@@ -10,7 +10,8 @@ package failpoint
 // Points lists every point that is hit somewhere.
 var Points = []string{
 	IntakeDecided, IntakeCommitted, CommitBegun, CommitWritten, CommitDone, BeforeIntent, AfterIntent, AfterCall, AfterOutcome,
-	BeforeLookup, AfterLookup, AfterSettled, BeforePublish, AfterPublish, CursorKept, CompactCopied, CompactRenamed, CompactDone, StopActed, StopClosed,
+	BeforeLookup, AfterLookup, AfterSettled, BeforePublish, AfterPublish, CursorKept, CompactCopied, CompactRenamed, CompactDone,
+	RulesCompiled, RulesKept, RulesInForce, StopActed, StopClosed,
 }
 
 // The points. A name says what has just happened.
@@ -33,6 +34,9 @@ const (
 	CompactCopied   = "compact.copied"   // the new file is complete, under another name
 	CompactRenamed  = "compact.renamed"  // it has the store's name, the directory is not synced
 	CompactDone     = "compact.done"     // it is in use
+	RulesCompiled   = "rules.compiled"   // changed rule files are good, nothing of them is stored
+	RulesKept       = "rules.kept"       // they are stored, decisions are still made with those before
+	RulesInForce    = "rules.inforce"    // decisions are made with them
 	StopActed       = "stop.acted"       // everything that acts has ended
 	StopClosed      = "stop.closed"      // everything is closed
 )
