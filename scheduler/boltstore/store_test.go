@@ -51,8 +51,13 @@ sequences:
 
 func rulebook(t testing.TB) *sequencer.Rulebook {
 	t.Helper()
+	return rulebookOf(t, ruleFile)
+}
+
+func rulebookOf(t testing.TB, file string) *sequencer.Rulebook {
+	t.Helper()
 	op := func(name string) lodestone.Operation { return lodestone.Operation{Name: name} }
-	set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(ruleFile)}}, rules.Options{Operations: map[string]lodestone.Operation{
+	set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(file)}}, rules.Options{Operations: map[string]lodestone.Operation{
 		"first.invite": op("first.invite"), "second.invite": op("second.invite"),
 	}})
 	if err != nil {
