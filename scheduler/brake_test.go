@@ -69,8 +69,8 @@ func TestBrakeHoldsWhatIsAboveIt(t *testing.T) {
 			b.enter(person(i))
 		}
 		after(time.Second)
-		if len(b.p.sent) != 3 {
-			t.Fatalf("%d were sent, want the 3 below the brake", len(b.p.sent))
+		if len(b.p.outcomes()) != 3 {
+			t.Fatalf("%d were sent, want the 3 below the brake", len(b.p.outcomes()))
 		}
 		b.want(person(5), "invite scheduled planned", "invite held braked")
 		items := b.attention()
@@ -83,8 +83,8 @@ func TestBrakeHoldsWhatIsAboveIt(t *testing.T) {
 			b.enter(person(100 + i))
 		}
 		after(time.Second)
-		if len(b.p.sent) != 6 {
-			t.Errorf("%d were sent after two hours, want 3 more", len(b.p.sent))
+		if len(b.p.outcomes()) != 6 {
+			t.Errorf("%d were sent after two hours, want 3 more", len(b.p.outcomes()))
 		}
 		// One that converts meanwhile leaves, as any other.
 		b.plan(person(5), sequencer.Signalled{Signal: lodestone.Signal{ID: "c", Kind: lodestone.SignalConverted, Email: person(5), At: time.Now()}})
@@ -95,8 +95,8 @@ func TestBrakeHoldsWhatIsAboveIt(t *testing.T) {
 			t.Errorf("%d are held, want 5", n)
 		}
 		after(time.Second)
-		if len(b.p.sent) != 11 {
-			t.Errorf("%d were sent after all, want 11", len(b.p.sent))
+		if len(b.p.outcomes()) != 11 {
+			t.Errorf("%d were sent after all, want 11", len(b.p.outcomes()))
 		}
 		b.want(person(4), "invite scheduled planned", "invite held braked", "invite scheduled released", "invite intended ", "invite sent accepted")
 		if items := b.attention(); len(items) != 0 {

@@ -124,12 +124,12 @@ func TestClockBehindAfterACrash(t *testing.T) {
 		b.setClock(-5 * time.Hour)
 		b.start()
 		after(29 * time.Second)
-		if b.p.acts != 1 {
-			t.Errorf("%d acts, want none again before absence can be believed", b.p.acts)
+		if b.p.count() != 1 {
+			t.Errorf("%d acts, want none again before absence can be believed", b.p.count())
 		}
 		after(2 * time.Minute)
-		if b.p.acts != 2 {
-			t.Errorf("%d acts after two minutes, want it sent on the provider's word", b.p.acts)
+		if b.p.count() != 2 {
+			t.Errorf("%d acts after two minutes, want it sent on the provider's word", b.p.count())
 		}
 		b.sentOnce(1)
 	})
@@ -145,11 +145,11 @@ func TestClockSetBackLoosensNoCap(t *testing.T) {
 		b.setClock(-6 * time.Hour)
 		b.submit(ada, nil, nil)
 		after(6 * 24 * time.Hour)
-		if got := len(b.p.at); got != 2 {
+		if got := len(b.p.tries()); got != 2 {
 			t.Errorf("%d were sent in six days, want the 2 that the cap allows", got)
 		}
 		after(36 * time.Hour)
-		if got := len(b.p.at); got != 3 {
+		if got := len(b.p.tries()); got != 3 {
 			t.Errorf("%d were sent after a week, want 3", got)
 		}
 	})

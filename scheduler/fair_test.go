@@ -48,7 +48,7 @@ func TestOverdueOfOneSequenceHoldsUpNoOther(t *testing.T) {
 		}
 		b.end()
 		next := 0
-		for _, call := range b.p.calls {
+		for _, call := range b.p.asked() {
 			if call == "do "+string(lead(next)) {
 				next++
 			} else if strings.HasPrefix(call, "do lead") {

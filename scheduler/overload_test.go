@@ -176,7 +176,7 @@ func TestOverload(t *testing.T) {
 			}
 		}
 		t.Logf("%v of simulated time: %d came, %d applied, %d wait in the stream, at most %d in the worker; %d touchpoints of %d went out, the latest %v late",
-			long+2*time.Second, f.arrived(), applied.Load(), waiting, held.Load(), len(b.p.sent), n, latest.Round(time.Millisecond))
+			long+2*time.Second, f.arrived(), applied.Load(), waiting, held.Load(), len(b.p.outcomes()), n, latest.Round(time.Millisecond))
 		if latest > 250*time.Millisecond {
 			t.Errorf("a touchpoint went out %v late, want at most 250ms", latest)
 		}

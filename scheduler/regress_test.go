@@ -74,7 +74,7 @@ func TestOptOutWhileWaitingForTheRate(t *testing.T) {
 		b.submit(ada, nil, nil)
 		after(2 * time.Hour)
 		b.want(ada, "invite scheduled planned", "invite skipped suppressed")
-		if b.p.acts != 0 {
+		if b.p.count() != 0 {
 			t.Error("it was sent all the same")
 		}
 	})
@@ -102,8 +102,8 @@ func TestPauseDoesNotDriveTheBackoff(t *testing.T) {
 		after(2 * time.Hour)
 		pause(nil)
 		after(time.Hour)
-		if len(b.p.at) != 2 || b.p.at[1].Sub(b.p.at[0]) > 2*time.Second {
-			t.Errorf("tries at %v, want the second within 2s of the first", b.p.at)
+		if len(b.p.tries()) != 2 || b.p.tries()[1].Sub(b.p.tries()[0]) > 2*time.Second {
+			t.Errorf("tries at %v, want the second within 2s of the first", b.p.tries())
 		}
 		if n := len(b.history(ada)); n > 8 {
 			t.Errorf("%d entries for one pause: %q", n, b.history(ada))
@@ -224,8 +224,8 @@ func TestPausesAtOnce(t *testing.T) {
 		b.submit(ada, nil, nil)
 		b.submit("eve@example.com", map[string]any{"kind": "steps"}, nil)
 		after(2 * time.Hour)
-		if b.p.acts != 0 {
-			t.Errorf("%d were sent while both sequences were paused", b.p.acts)
+		if b.p.count() != 0 {
+			t.Errorf("%d were sent while both sequences were paused", b.p.count())
 		}
 		b.end()
 	})
@@ -257,8 +257,8 @@ func TestMigratedWhileTheProviderIsAsked(t *testing.T) {
 	}, func(b *bench) {
 		b.submit(ada, nil, nil)
 		after(2 * time.Hour)
-		if b.p.acts != 0 {
-			t.Errorf("%d acts at the connector that the step goes through no more; history %q", b.p.acts, b.history(ada))
+		if b.p.count() != 0 {
+			t.Errorf("%d acts at the connector that the step goes through no more; history %q", b.p.count(), b.history(ada))
 		}
 	})
 }
@@ -294,8 +294,8 @@ func TestRetryOfWhatFailedBeforeARestore(t *testing.T) {
 		}
 		b.plan(ada, sequencer.Operated{Operation: sequencer.Retry, Touchpoint: id, Item: &items[0]})
 		after(2 * time.Hour)
-		if b.p.acts != 1 {
-			t.Errorf("%d acts after it was tried again; history %q", b.p.acts, b.history(ada))
+		if b.p.count() != 1 {
+			t.Errorf("%d acts after it was tried again; history %q", b.p.count(), b.history(ada))
 		}
 		b.end()
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,6 +80,32 @@ type provider struct {
 	blocked      func() (lodestone.Reason, time.Time, bool)
 	reserve      func()
 	acts, finds  int
+}
+
+// What a test reads while the scheduler runs is read under the lock, as a copy.
+
+func (p *provider) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acts
+}
+
+func (p *provider) tries() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.at)
+}
+
+func (p *provider) asked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls)
+}
+
+func (p *provider) outcomes() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.sent)
 }
 
 func (p *provider) Do(_ context.Context, act connectors.Act) (connectors.Receipt, error) {
@@ -307,7 +335,7 @@ func TestSentWhenDueAndNotBefore(t *testing.T) {
 		b.want(ada, "invite scheduled planned")
 		after(time.Millisecond)
 		b.want(ada, "invite scheduled planned", "invite intended ", "invite sent accepted")
-		if got := b.p.at[0].Sub(start); got != time.Hour {
+		if got := b.p.tries()[0].Sub(start); got != time.Hour {
 			t.Errorf("sent after %v, want 1h", got)
 		}
 		b.enrollmentEnded(ada, lodestone.EnrollmentCompleted)
@@ -401,10 +429,10 @@ func TestGateObjects(t *testing.T) {
 				if got[len(got)-1] != tc.want {
 					t.Errorf("history = %q, want it to end in %q", got, tc.want)
 				}
-				if tc.calls >= 0 && len(b.p.calls) != tc.calls {
-					t.Errorf("the provider was called: %q, want %d calls", b.p.calls, tc.calls)
+				if tc.calls >= 0 && len(b.p.asked()) != tc.calls {
+					t.Errorf("the provider was called: %q, want %d calls", b.p.asked(), tc.calls)
 				}
-				if b.p.acts > 0 && tc.want != "invite sent accepted" {
+				if b.p.count() > 0 && tc.want != "invite sent accepted" {
 					t.Error("it was sent all the same")
 				}
 				if tc.ended != "" {
@@ -452,7 +480,7 @@ func TestSuppressionDuringTheCheckStopsTheAct(t *testing.T) {
 		b.submit(ada, nil, nil)
 		after(time.Hour)
 		b.want(ada, "invite scheduled planned", "invite skipped suppressed")
-		if b.p.acts != 0 {
+		if b.p.count() != 0 {
 			t.Error("it was sent all the same")
 		}
 	})
@@ -484,8 +512,8 @@ func TestFailedCalls(t *testing.T) {
 				b.submit(ada, nil, nil)
 				after(24 * time.Hour)
 				got := b.history(ada)
-				if got[len(got)-1] != tc.last || b.p.acts != tc.acts {
-					t.Errorf("history = %q after %d acts, want %q after %d", got, b.p.acts, tc.last, tc.acts)
+				if got[len(got)-1] != tc.last || b.p.count() != tc.acts {
+					t.Errorf("history = %q after %d acts, want %q after %d", got, b.p.count(), tc.last, tc.acts)
 				}
 			})
 		})
@@ -502,8 +530,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		}
 		b.submit(ada, nil, nil)
 		after(2 * time.Hour)
-		if len(b.p.at) != 2 || b.p.at[1].Sub(b.p.at[0]) < 20*time.Minute {
-			t.Errorf("acts at %v, want the second at least 20 minutes after the first", b.p.at)
+		if len(b.p.tries()) != 2 || b.p.tries()[1].Sub(b.p.tries()[0]) < 20*time.Minute {
+			t.Errorf("acts at %v, want the second at least 20 minutes after the first", b.p.tries())
 		}
 	})
 }
@@ -515,15 +543,15 @@ func TestBackoffGrowsAndIsBounded(t *testing.T) {
 		}
 		b.submit(ada, nil, nil)
 		after(13 * time.Hour)
-		if len(b.p.at) < 50 {
-			t.Fatalf("%d tries in 12 hours, want at least one every 5 minutes on average", len(b.p.at))
+		if len(b.p.tries()) < 50 {
+			t.Fatalf("%d tries in 12 hours, want at least one every 5 minutes on average", len(b.p.tries()))
 		}
-		for i := 1; i < len(b.p.at); i++ {
+		for i := 1; i < len(b.p.tries()); i++ {
 			limit := 5 * time.Minute
 			if i < 8 {
 				limit = min(limit, 2*time.Second<<(i-1))
 			}
-			if wait := b.p.at[i].Sub(b.p.at[i-1]); wait > limit {
+			if wait := b.p.tries()[i].Sub(b.p.tries()[i-1]); wait > limit {
 				t.Errorf("wait %d was %v, want at most %v", i, wait, limit)
 			}
 		}
@@ -583,8 +611,8 @@ func TestUnknownOutcomes(t *testing.T) {
 					after(time.Hour + tc.within)
 				}
 				got := b.history(ada)
-				if got[len(got)-1] != tc.last || b.p.acts != tc.acts {
-					t.Errorf("history = %q after %d acts, want %q after %d", got, b.p.acts, tc.last, tc.acts)
+				if got[len(got)-1] != tc.last || b.p.count() != tc.acts {
+					t.Errorf("history = %q after %d acts, want %q after %d", got, b.p.count(), tc.last, tc.acts)
 				}
 			})
 		})
@@ -647,8 +675,8 @@ func TestInterruptedCallIsLookedUpBeforeAnythingIsSent(t *testing.T) {
 		b.start()
 		after(time.Second)
 		b.want(ada, "invite scheduled planned", "invite intended ", "invite unknown interrupted", "invite sent found")
-		if len(b.p.calls) != 3 || b.p.calls[0] != "find ada@example.com" || b.p.calls[2] != "do bob@example.com" {
-			t.Errorf("calls = %q, want the look-up first, then bob's touchpoint", b.p.calls)
+		if len(b.p.asked()) != 3 || b.p.asked()[0] != "find ada@example.com" || b.p.asked()[2] != "do bob@example.com" {
+			t.Errorf("calls = %q, want the look-up first, then bob's touchpoint", b.p.asked())
 		}
 		b.end()
 	})
@@ -671,8 +699,8 @@ func TestStopWaitsForTheCallInFlight(t *testing.T) {
 		if waited := time.Since(begin); waited != 4*time.Second {
 			t.Errorf("stopping took %v, want the 4s that the call still took", waited)
 		}
-		if b.p.acts != 1 {
-			t.Errorf("%d acts, want none begun after the stop", b.p.acts)
+		if b.p.count() != 1 {
+			t.Errorf("%d acts, want none begun after the stop", b.p.count())
 		}
 		b.open()
 		b.want(ada, "invite scheduled planned", "invite intended ", "invite sent accepted")

@@ -157,8 +157,8 @@ func TestRestartSendsNothingStale(t *testing.T) {
 		time.Sleep(3 * 24 * time.Hour)
 		b.start()
 		after(time.Minute)
-		if len(b.p.sent) != 10 {
-			t.Errorf("%d were sent after three days, want the 10 that have no grace", len(b.p.sent))
+		if len(b.p.outcomes()) != 10 {
+			t.Errorf("%d were sent after three days, want the 10 that have no grace", len(b.p.outcomes()))
 		}
 		b.end()
 	})
@@ -196,7 +196,7 @@ func TestCapsAcrossSequences(t *testing.T) {
 			b.submit(ada, nil, nil)
 			after(24 * time.Hour)
 		}
-		if got := len(b.p.at); got != 2 {
+		if got := len(b.p.tries()); got != 2 {
 			t.Fatalf("%d were sent in three days, want the 2 that the cap allows", got)
 		}
 		b.want(ada, "invite scheduled planned", "invite intended ", "invite sent accepted",
@@ -206,7 +206,7 @@ func TestCapsAcrossSequences(t *testing.T) {
 			t.Errorf("deferred to %s, want %s, when the first is a week old", got, want)
 		}
 		after(4*24*time.Hour + time.Second)
-		if got := len(b.p.at); got != 3 {
+		if got := len(b.p.tries()); got != 3 {
 			t.Errorf("%d were sent after a week, want 3", got)
 		}
 		// Another sequence is capped just as well, and its step would come too late.
@@ -270,8 +270,8 @@ func TestHoldoutIsNeverContacted(t *testing.T) {
 		after(25 * time.Hour)
 		b.want(ada, "invite scheduled planned", "invite skipped holdout", "again scheduled planned", "again skipped holdout")
 		b.enrollmentEnded(ada, lodestone.EnrollmentCompleted)
-		if len(b.p.calls) != 0 {
-			t.Errorf("the provider was asked: %q", b.p.calls)
+		if len(b.p.asked()) != 0 {
+			t.Errorf("the provider was asked: %q", b.p.asked())
 		}
 		totals, err := b.store.Totals(context.Background())
 		if err != nil {

@@ -100,7 +100,7 @@ func TestOneProvidersTroubleDelaysNoOther(t *testing.T) {
 				}
 				after(time.Until(begin) + time.Second)
 				b.sentOnce(n)
-				for _, at := range b.p.at {
+				for _, at := range b.p.tries() {
 					if late := at.Sub(begin); late > time.Second {
 						t.Errorf("a touchpoint of the good provider went out %v late", late)
 					}
