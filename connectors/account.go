@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -34,6 +35,7 @@ type options struct {
 	registerer prometheus.Registerer
 	log        *slog.Logger
 	tls        *tls.Config
+	dial       Dial
 	rt         http.RoundTripper
 	tracer     trace.TracerProvider
 	state      string
@@ -55,6 +57,13 @@ func WithTracer(p trace.TracerProvider) Option { return func(o *options) { o.tra
 // WithTLS sets whose certificates are trusted; ServerName and RootCAs are what it is for.
 func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
 
+// Dial makes a connection, as [net.Dialer.DialContext] does.
+type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// WithDial makes connections in another way than over the network. TLS and what is known of a broken
+// connection stay as they are.
+func WithDial(d Dial) Option { return func(o *options) { o.dial = d } }
+
 // Open makes an account. It makes no request and starts nothing; [Account.Run] tends the breaker. The
 // error holds every fault of the settings, each with the key it is about.
 func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
@@ -71,7 +80,10 @@ func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
 		return nil, fmt.Errorf("connectors.%s: register metrics: %w", settings.Name, err)
 	}
 	if o.rt == nil {
-		o.rt = newRoundTripper(settings, o.tls)
+		if o.dial == nil {
+			o.dial = new(net.Dialer).DialContext
+		}
+		o.rt = newRoundTripper(settings, o.tls, o.dial)
 	}
 	if o.tracer == nil {
 		o.tracer = noop.NewTracerProvider()
@@ -117,9 +129,33 @@ func (a *Account) Capabilities() Capabilities {
 	return c
 }
 
-// Reserve waits for the account's turn under its rate and returns a context that holds it: the first
-// act made with it does not wait for the rate again. The error is a [*Fault].
-func (a *Account) Reserve(ctx context.Context) (context.Context, error) { return a.t.reserve(ctx) }
+// Reserve waits for everything that an act has to wait for: one of the account's places, its rate, and a
+// limit that the connector keeps. The first act made with the context that it returns waits for none of
+// them, so that nothing comes between the last look at who opted out and the act; what is asked before it
+// with that context uses the same place. release gives back what no act used. It is never nil, must be
+// called, and may be called again. The error is a [*Fault].
+func (a *Account) Reserve(ctx context.Context) (held context.Context, release func(), err error) {
+	held, leave, err := a.t.reserve(ctx)
+	m, ok := a.connector.(Metered)
+	if err != nil || !ok {
+		return held, leave, err
+	}
+	held, unmeter, err := m.Reserve(held)
+	if err != nil {
+		leave()
+		return ctx, func() {}, a.t.waited("reserve", true, err)
+	}
+	return held, func() { unmeter(); leave() }, nil
+}
+
+// ReserveCall is Reserve for what people and agents ask for: it lets the worker's own acts go first where
+// a limit that the connector keeps is nearly used up.
+func (a *Account) ReserveCall(ctx context.Context) (held context.Context, release func(), err error) {
+	if m, ok := a.connector.(Metered); ok {
+		m.Room(ctx)
+	}
+	return a.Reserve(ctx)
+}
 
 // maxReference bounds what is kept of the provider's id, in bytes.
 const maxReference = 300

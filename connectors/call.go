@@ -32,9 +32,15 @@ type Cataloguer interface {
 
 // Metered is a connector whose provider sets a limit that the account's rate does not keep by itself.
 type Metered interface {
-	// Metered waits until there is room for one more call of the catalogue, and gives a context under which
-	// each of its requests is counted. done must be called when the call has ended.
-	Metered(ctx context.Context) (counted context.Context, done func())
+	// Room waits until there is room for what people and agents ask for, beside the worker's own acts, or
+	// ctx is done.
+	Room(ctx context.Context)
+	// Reserve waits for one request's worth of the limit, which the first act with the context takes.
+	// release gives it back when none did. The error is that of a wait that was given up.
+	Reserve(ctx context.Context) (held context.Context, release func(), err error)
+	// Metered gives a context under which each request of a call of the catalogue is counted; act says that
+	// it changes something. done must be called when the call has ended.
+	Metered(ctx context.Context, act bool) (counted context.Context, done func())
 }
 
 // Judge is a connector that knows when a success by its status was none: the provider's words refuse
@@ -101,8 +107,11 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 	a.connector.(Cataloguer).Sign(req)
 	ctx = hide(ctx, "", personal(arguments))
 	if m, ok := a.connector.(Metered); ok {
+		if !a.t.holds(ctx) { // else it waited before
+			m.Room(ctx)
+		}
 		var done func()
-		ctx, done = m.Metered(ctx)
+		ctx, done = m.Metered(ctx, e.Effect != lodestone.EffectRead)
 		defer done()
 	}
 	c := Call{Operation: e.Name, Request: req, Decode: func(answer Answer) error {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -148,13 +147,11 @@ func (t *Transport) enter(ctx context.Context, operation string, act bool) (leav
 	if f := t.barred(ctx, operation); f != nil {
 		return nil, f
 	}
-	select {
-	case t.slots <- struct{}{}:
-		leave = func() { <-t.slots }
-	case <-ctx.Done():
-		return nil, t.waited(operation, act, ctx.Err())
+	p, leave, err := t.place(ctx, act)
+	if err != nil {
+		return nil, t.waited(operation, act, err)
 	}
-	if turn, held := ctx.Value(turnKey{}).(*turn); !act || !held || !turn.take() {
+	if !act || p == nil || !p.paid.CompareAndSwap(true, false) {
 		if err := t.rate.Wait(ctx); err != nil {
 			leave()
 			return nil, t.waited(operation, act, err)
@@ -165,28 +162,6 @@ func (t *Transport) enter(ctx context.Context, operation string, act bool) (leav
 		return nil, f
 	}
 	return leave, nil
-}
-
-// turn is one request's worth of the rate, waited for in advance.
-type turn struct{ used atomic.Bool }
-
-func (t *turn) take() bool { return t.used.CompareAndSwap(false, true) }
-
-// turnKey marks a context that holds a turn.
-type turnKey struct{}
-
-// reserve waits for a turn.
-func (t *Transport) reserve(ctx context.Context) (context.Context, error) {
-	if f := t.barred(ctx, "reserve"); f != nil {
-		return ctx, f
-	}
-	if err := t.rate.Wait(ctx); err != nil {
-		return ctx, t.waited("reserve", true, err)
-	}
-	if f := t.barred(ctx, "reserve"); f != nil { // while we waited
-		return ctx, f
-	}
-	return context.WithValue(ctx, turnKey{}, new(turn)), nil
 }
 
 // barred is the fault of a call that must not be made now.

@@ -189,7 +189,7 @@ func TestConnectionBreaksBeforeTheRequest(t *testing.T) {
 
 // A connection that idles longer than a second is not used again: the provider may be dropping it.
 func TestIdleConnectionsAreNotTrusted(t *testing.T) {
-	rt := newRoundTripper(Settings{Concurrency: 1}, nil)
+	rt := newRoundTripper(Settings{Concurrency: 1}, nil, new(net.Dialer).DialContext)
 	if rt.IdleConnTimeout != time.Second || rt.ForceAttemptHTTP2 || rt.Protocols.HTTP2() || !rt.Protocols.HTTP1() {
 		t.Errorf("transport = idle %v, protocols %v", rt.IdleConnTimeout, rt.Protocols)
 	}
@@ -255,9 +255,8 @@ func TestNameThatCannotBeResolved(t *testing.T) {
 		return nil, errors.New("no name server")
 	}}
 	a := opened(t, "https://provider.invalid", func(o *options) {
-		rt := newRoundTripper(Settings{Concurrency: 1}, nil)
-		d := &dialer{tls: &tls.Config{}}
-		d.net.Resolver = broken
+		rt := newRoundTripper(Settings{Concurrency: 1}, nil, new(net.Dialer).DialContext)
+		d := &dialer{tls: &tls.Config{}, dial: (&net.Dialer{Resolver: broken}).DialContext}
 		rt.DialTLSContext, rt.Proxy = d.secure, nil
 		o.rt = rt
 	})

@@ -22,13 +22,13 @@ const (
 
 // newRoundTripper makes HTTP/1.1 connections that count what is written to them. HTTP/2 is left out:
 // many requests share one of its connections, so that what was written of one cannot be told.
-func newRoundTripper(s Settings, conf *tls.Config) *http.Transport {
+func newRoundTripper(s Settings, conf *tls.Config, dial Dial) *http.Transport {
 	if conf == nil {
 		conf = &tls.Config{}
 	}
 	conf = conf.Clone()
 	conf.NextProtos = []string{"http/1.1"}
-	d := &dialer{tls: conf}
+	d := &dialer{dial: dial, tls: conf}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -46,14 +46,14 @@ func newRoundTripper(s Settings, conf *tls.Config) *http.Transport {
 }
 
 type dialer struct {
-	net net.Dialer
-	tls *tls.Config
+	dial Dial
+	tls  *tls.Config
 }
 
 func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, err := d.net.DialContext(ctx, network, addr)
+	c, err := d.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, err := d.net.DialContext(ctx, network, addr)
+	c, err := d.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -194,20 +194,25 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 		}
 	}
 	p := Local(st, e, t, s.rulebook(), s.paused, now)
-	ticket := ctx
+	held, release := ctx, func() {}
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
 		if params, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
 			if before.Doubt {
 				return l.doubt(ctx, email, p, params, before)
 			}
-			ticket = s.remote(ctx, p, params)
+			held, release = s.reserve(ctx, p)
+			defer release() // whatever happens: a place that is not given back is lost to everybody
+			if p.stop == nil {
+				s.ask(held, p, params)
+			}
 		}
 	}
 	if ctx.Err() != nil {
 		return nil // stopping: nothing was done, so it simply stays due
 	}
 	if p.stop != nil {
+		release()
 		return s.move(ctx, email, p.moved())
 	}
 	failpoint.Hit(failpoint.BeforeIntent)
@@ -216,7 +221,7 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 		return err
 	}
 	failpoint.Hit(failpoint.AfterIntent)
-	return l.perform(ctx, ticket, email, act, t.Attempts-t.Forgiven+1, t.Delays)
+	return l.perform(ctx, held, release, email, act, t.Attempts-t.Forgiven+1, t.Delays)
 }
 
 // due returns the lead's touchpoint of this lane that is due, nil when there is none.
@@ -275,12 +280,12 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 	return act, err
 }
 
-// perform makes the call and stores what came of it. A call that began is waited for also while the
-// scheduler stops, at most its timeout.
-func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act connectors.Act, attempt, delays int) error {
+// perform makes the call with what is held for it, and stores what came of it. A call that began is waited
+// for also while the scheduler stops, at most its timeout.
+func (l *lane) perform(ctx, held context.Context, release func(), email lodestone.Email, act connectors.Act, attempt, delays int) error {
 	a := l.s.accounts[l.name]
-	// The account bounds the request itself; what is added here is for waiting for a free place.
-	call, cancel := context.WithTimeout(context.WithoutCancel(ticket), a.Timeout+placeWait)
+	// The account bounds the request itself.
+	call, cancel := context.WithTimeout(context.WithoutCancel(held), a.Timeout+aroundCall)
 	// A stop lets the call go on, but not for longer than the process has left to end in.
 	stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
 	start := time.Now()
@@ -288,6 +293,7 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	failpoint.Hit(failpoint.AfterCall)
 	stopping()
 	cancel()
+	release() // however long it takes to store the outcome
 	m := a.Outcome(act.ID, receipt, err, attempt, delays, l.s.now(), l.s.pace)
 	m.Took = time.Since(start)
 	if m.To == lodestone.TouchpointUnknown {
@@ -298,9 +304,9 @@ func (l *lane) perform(ctx, ticket context.Context, email lodestone.Email, act c
 	return err
 }
 
-// placeWait is how long a touchpoint whose intent is stored waits for one of the account's places when
-// commands hold them all.
-const placeWait = 5 * time.Second
+// aroundCall is what a connector has, beside its request, for the questions that belong to the act: whose
+// number an address has, or what it means that the provider knows it already.
+const aroundCall = 5 * time.Second
 
 // stopGrace is how long a call may go on after the scheduler was told to stop. The process has 15 s to
 // end in, and the outcome is still to be stored.

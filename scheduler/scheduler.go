@@ -34,10 +34,11 @@ import (
 // Provider is a connector's account as the scheduler uses it: behind its rate, concurrency and
 // breaker, which are the account's own.
 type Provider interface {
-	// Reserve waits for the account's rate and returns a context whose first act does not wait again,
-	// so that nothing comes between the last check of the gate and the call. The error is a fault of
-	// an account that cannot be used now.
-	Reserve(context.Context) (context.Context, error)
+	// Reserve waits for the account's rate and for one of its places, and returns a context whose first
+	// act waits for nothing, so that nothing comes between the last check of the gate and the call. The
+	// checks before it use the same place. release gives back what no act used; it is never nil and must be
+	// called. The error is a fault of an account that cannot be used now.
+	Reserve(context.Context) (held context.Context, release func(), err error)
 	Do(context.Context, connectors.Act) (connectors.Receipt, error)
 	Unsubscribed(context.Context, lodestone.Email) (connectors.Subscription, error)
 	// Mine asks whether an act that names somebody by an id is about its lead. The error is a fault of

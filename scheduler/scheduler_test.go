@@ -153,11 +153,11 @@ func (p *provider) Find(_ context.Context, act connectors.Act) (connectors.Findi
 	return p.find(act, n)
 }
 
-func (p *provider) Reserve(ctx context.Context) (context.Context, error) {
+func (p *provider) Reserve(ctx context.Context) (context.Context, func(), error) {
 	if p.reserve != nil {
 		p.reserve()
 	}
-	return ctx, nil
+	return ctx, func() {}, nil
 }
 
 func (p *provider) Blocked() (lodestone.Reason, string, time.Time, bool) {

@@ -69,6 +69,13 @@ var errTurn = errors.New("other look-ups took the time that there was")
 // A record may be visited twice. The error is one of the transport's, or errTurn.
 func (c *connector) walk(ctx context.Context, from source, visit func(*element) (enough bool)) (walked, error) {
 	w := walker{seen: map[string]bool{}, visit: visit}
+	// Whoever walks has a place for all its pages: those with one, who wait for the walk under way, would
+	// else keep it from its next page.
+	ctx, release, err := c.t.Hold(ctx)
+	if err != nil {
+		return w.walked, errTurn
+	}
+	defer release()
 	start := time.Now()
 	first, err := c.page(ctx, from, 1)
 	if err != nil || w.take(first) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lodestonehq/lodestone/connectors"
@@ -76,10 +77,10 @@ func provider(baseURL string) string {
 // meter keeps the requests of one token at perMinute in any 60 seconds, as the provider counts them.
 //
 // When the provider counts a request is not known, only that it is after the request was let out and
-// before its answer came. So a place is taken when a request is let out and comes free 60 seconds
-// after the request has ended. That suffices: of all requests that the provider counted within some
-// 60 seconds take the one that was let out last. Each of the others had been let out before, and had
-// not ended 60 seconds earlier, so each still held its place; there are perMinute places.
+// before its answer came. So a place is taken when a request is let out, or before, and comes free 60
+// seconds after the request has ended. That suffices: of all requests that the provider counted within some
+// 60 seconds take the one whose place was taken last. Each of the others had its place before, and had
+// not ended 60 seconds earlier, so each still held it; there are perMinute places.
 //
 // It is safe for concurrent use.
 type meter struct {
@@ -195,14 +196,52 @@ func (m *meter) end(n int, wait time.Duration) {
 	}
 }
 
+// reserved is a place that was taken for an act before it.
+type reserved struct{ used atomic.Bool }
+
+type reservedKey struct{}
+
+// reserve takes a place for the first act that is metered under the context it returns, which waits no
+// longer than timeout. release gives the place back when no act took it: no request was let out with it.
+func (m *meter) reserve(ctx context.Context, timeout time.Duration) (held context.Context, release func(), err error) {
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := m.take(within); err != nil {
+		return ctx, func() {}, err
+	}
+	r := new(reserved)
+	return context.WithValue(ctx, reservedKey{}, r), func() {
+		if r.used.CompareAndSwap(false, true) {
+			m.giveBack()
+		}
+	}, nil
+}
+
+// giveBack frees a place that was taken and not used.
+func (m *meter) giveBack() {
+	m.mu.Lock()
+	m.out--
+	_ = m.keep.write(m.out, m.free) // what stands there counts it as used, which is no less
+	m.mu.Unlock()
+	select {
+	case m.ended <- struct{}{}:
+	default:
+	}
+}
+
 // metered gives a context under which every try of one call takes a place just before it is given a
 // connection: after it waited for the account's own limits, and also when net/http repeats it by
-// itself. A try that gets no place within the account's timeout gets no connection it could use. end
-// must be called when the call has ended.
-func (m *meter) metered(ctx context.Context, timeout time.Duration) (_ context.Context, end func()) {
+// itself. The first try of an act takes the one that was reserved for it. A try that gets no place within
+// the account's timeout gets no connection it could use. end must be called when the call has ended.
+func (m *meter) metered(ctx context.Context, timeout time.Duration, act bool) (_ context.Context, end func()) {
 	n, refused := 0, false // used by the goroutine of the call alone
+	kept, _ := ctx.Value(reservedKey{}).(*reserved)
 	trace := &httptrace.ClientTrace{
 		GetConn: func(string) {
+			if act && kept != nil && kept.used.CompareAndSwap(false, true) {
+				n, refused = n+1, false
+				return
+			}
 			within, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			if refused = m.take(within) != nil; !refused {

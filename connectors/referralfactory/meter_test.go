@@ -374,3 +374,47 @@ func TestCatalogueLeavesRoom(t *testing.T) {
 		}
 	})
 }
+
+// What is reserved is taken by the first act, waits for nothing then, and is given back when there was none.
+func TestReservedPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter()
+		for range perMinute - 1 {
+			if err := m.take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.end(perMinute-1, 0)
+		held, release, err := m.reserve(t.Context(), time.Minute)
+		if err != nil || m.out != 1 {
+			t.Fatalf("reserve = %v with %d out", err, m.out)
+		}
+		connect := func(ctx context.Context, act bool) (waited time.Duration) {
+			start := time.Now()
+			counted, end := m.metered(ctx, 30*time.Second, act)
+			httptrace.ContextClientTrace(counted).GetConn("")
+			defer end()
+			return time.Since(start)
+		}
+		if waited := connect(held, true); waited != 0 {
+			t.Errorf("the act waited for %v", waited)
+		}
+		release() // nothing is left to give back
+		if taken := m.out + len(m.free); taken != perMinute {
+			t.Errorf("%d places are taken, want %d", taken, perMinute)
+		}
+		time.Sleep(2 * time.Minute)
+
+		_, release, err = m.reserve(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		connect(held, false) // a question takes its own
+		release()
+		release()
+		m.try(time.Now())
+		if m.out != 1 || len(m.free) != 1 {
+			t.Errorf("%d out and %d coming free, want 1 (the last try) and 1 (the question)", m.out, len(m.free))
+		}
+	})
+}

@@ -177,11 +177,18 @@ func (c *connector) Given() map[string]any { return map[string]any{CampaignID: c
 // Sign implements [connectors.Cataloguer].
 func (c *connector) Sign(req *http.Request) { c.authorize(req) }
 
-// Metered implements [connectors.Metered]. Calls from the catalogue, a long walk over pages above all, wait
+// Room implements [connectors.Metered]. Calls from the catalogue, a long walk over pages above all, wait
 // while half of the token's minute is used up: the rest is for acts and checks.
-func (c *connector) Metered(ctx context.Context) (context.Context, func()) {
-	c.shared.meter.room(ctx, catalogueShare)
-	return c.shared.meter.metered(ctx, c.timeout)
+func (c *connector) Room(ctx context.Context) { c.shared.meter.room(ctx, catalogueShare) }
+
+// Reserve implements [connectors.Metered].
+func (c *connector) Reserve(ctx context.Context) (context.Context, func(), error) {
+	return c.shared.meter.reserve(ctx, c.timeout)
+}
+
+// Metered implements [connectors.Metered].
+func (c *connector) Metered(ctx context.Context, act bool) (context.Context, func()) {
+	return c.shared.meter.metered(ctx, c.timeout, act)
 }
 
 func (c *connector) authorize(req *http.Request) {
@@ -200,14 +207,14 @@ func (c *connector) sign(req *http.Request, err error) (*http.Request, error) {
 
 // act sends a request that changes something, within the token's limit.
 func (c *connector) act(ctx context.Context, call connectors.Call) (connectors.Answer, error) {
-	ctx, end := c.shared.meter.metered(ctx, c.timeout)
+	ctx, end := c.shared.meter.metered(ctx, c.timeout, true)
 	defer end()
 	return c.t.Act(ctx, call)
 }
 
 // read sends a request that only asks, within the token's limit.
 func (c *connector) read(ctx context.Context, call connectors.Call) (connectors.Answer, error) {
-	ctx, end := c.shared.meter.metered(ctx, c.timeout)
+	ctx, end := c.shared.meter.metered(ctx, c.timeout, false)
 	defer end()
 	return c.t.Read(ctx, call)
 }

@@ -84,12 +84,18 @@ func (s *Server) call(r *http.Request) (any, error) {
 		c.Class = class
 		return s.audit(context.WithoutCancel(r.Context()), &q, &c, people)
 	}
-	stop, err := s.behind(r.Context(), a, e, q.Arguments, &people, &done.Verdicts)
+	ctx, release, stop, err := s.reserve(r.Context(), a, e, people, &done.Verdicts)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	if !stop {
-		if stop, err = s.clear(r.Context(), a, e, people, &done.Verdicts); err != nil {
+		if stop, err = s.behind(ctx, a, e, q.Arguments, &people, &done.Verdicts); err != nil {
+			return nil, err
+		}
+	}
+	if !stop {
+		if stop, err = s.clear(ctx, a, e, people, &done.Verdicts); err != nil {
 			return nil, err
 		}
 	}
@@ -98,17 +104,19 @@ func (s *Server) call(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("nothing was sent, because it could not be put on record: %w", err)
 		}
 		// What became known while the provider was asked still stops it.
-		if stop, err = s.local(r.Context(), a, e, people, &done.Verdicts); err != nil {
+		if stop, err = s.local(ctx, a, e, people, &done.Verdicts); err != nil {
 			return nil, err
 		}
 	}
 	if stop {
+		release()
 		done.Class, done.Detail = ClassBlocked, done.Verdicts[len(done.Verdicts)-1].Evidence
 		return done, record(done.Class)
 	}
 
 	begin := time.Now()
-	answer, err := a.Call(r.Context(), q.Operation, q.Arguments)
+	answer, err := a.Call(ctx, q.Operation, q.Arguments)
+	release()
 	done.TookMS = time.Since(begin).Milliseconds()
 	done.Class, done.Status = "ok", answer.Status
 	if json.Valid(answer.Body) {
@@ -132,6 +140,32 @@ const (
 	ByCommand = "command"
 	ByConsole = "console"
 )
+
+// reserve waits, for what changes something, for all that the call would have to wait for: nothing may come
+// between the last look at who opted out and the call. What is stopped without asking anybody waits for
+// nothing, and says why in the checks that follow. release is never nil.
+func (s *Server) reserve(ctx context.Context, a *connectors.Account, e *connectors.Endpoint, people []lodestone.Email, v *[]lodestone.Verdict) (held context.Context, release func(), stop bool, err error) {
+	if e.Effect == lodestone.EffectRead {
+		return ctx, func() {}, false, nil
+	}
+	if stop, err := s.local(ctx, a, e, people, new([]lodestone.Verdict)); stop || err != nil {
+		return ctx, func() {}, false, err
+	}
+	held, release, err = a.ReserveCall(ctx)
+	if err != nil {
+		return ctx, release, object(v, lodestone.CheckConnector, unusable(err), "%v", err), nil
+	}
+	return held, release, false, nil
+}
+
+// unusable is the reason of an account that takes no calls now.
+func unusable(err error) lodestone.Reason {
+	var f *connectors.Fault
+	if errors.As(err, &f) && f.Reason != "" {
+		return f.Reason
+	}
+	return lodestone.ReasonProviderUnavailable
+}
 
 // behind adds the people for whom ids among the arguments stand, so that their opt-outs are looked at
 // like those of people named by address. Whom the provider cannot tell is said in a verdict; a question

@@ -6,13 +6,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/connectors/connectortest"
 	"github.com/lodestonehq/lodestone/connectors/referralrock"
 	"github.com/lodestonehq/lodestone/connectors/sandbox"
 	"github.com/lodestonehq/lodestone/internal/api"
@@ -46,7 +49,17 @@ func newCallRig(t *testing.T, dir string) *callRig {
 		http.StripPrefix("", box.Handler()).ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
-	a, err := connectors.Open(referralrock.Kind(), connectors.Settings{BaseURL: server.URL + "/referralrock", Rate: 1000, Secrets: map[string]connectors.Secret{"public_key": "public", "private_key": "private"}})
+	opened := openCallRig(t, dir, connectors.Settings{BaseURL: server.URL + "/referralrock"})
+	r.store, r.client = opened.store, opened.client
+	return r
+}
+
+// openCallRig makes the API of an account with these settings.
+func openCallRig(t *testing.T, dir string, settings connectors.Settings, opts ...connectors.Option) *callRig {
+	t.Helper()
+	r := &callRig{t: t}
+	settings.Rate, settings.Secrets = 1000, map[string]connectors.Secret{"public_key": "public", "private_key": "private"}
+	a, err := connectors.Open(referralrock.Kind(), settings, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +139,49 @@ func TestWhatBecomesKnownDuringTheCheckStopsTheCall(t *testing.T) {
 	if err != nil || done.Class != api.ClassBlocked || r.posts.Load() != 0 {
 		t.Errorf("call = %+v, %v, %d acts; want it stopped", done, err, r.posts.Load())
 	}
+}
+
+// Another command holds the account's only place while this one is through with its checks. Nothing may
+// come between them and the act.
+func TestNothingComesBetweenTheChecksAndTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := connectortest.NewWire()
+		box := sandbox.New(sandbox.Options{})
+		var seen []string
+		asked, let := make(chan struct{}, 1), make(chan struct{})
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			seen = append(seen, req.Method+" "+path.Base(req.URL.Path)) // one at a time: there is one place
+			if strings.Contains(req.URL.Path, "unsubscribed") {
+				asked <- struct{}{}
+				<-let
+			}
+			box.Handler().ServeHTTP(w, req)
+		})}
+		served := make(chan struct{})
+		go func() { defer close(served); _ = server.Serve(wire) }()
+		defer func() { server.Close(); <-served; box.Close() }()
+		r := openCallRig(t, t.TempDir(), connectors.Settings{BaseURL: "http://127.0.0.1/referralrock", Concurrency: 1}, connectors.WithDial(wire.Dial))
+		r.box = box
+
+		var done api.Called
+		called := make(chan error, 1)
+		go func() {
+			var err error
+			done, err = r.call("createInviteFeedEntry", map[string]any{"firstName": "Ada", "email": "ada@example.com"}, api.ByCommand)
+			called <- err
+		}()
+		<-asked
+		listed := make(chan error, 1)
+		go func() { _, err := r.call("listMembers", nil, api.ByCommand); listed <- err }()
+		synctest.Wait() // it waits for the place
+		close(let)
+		if err := errors.Join(<-called, <-listed); err != nil || done.Class != "ok" {
+			t.Fatalf("call = %+v, %v", done, err)
+		}
+		if len(seen) != 3 || !strings.HasPrefix(seen[1], "POST") {
+			t.Errorf("the provider was asked for %q, want the act right after its check", seen)
+		}
+	})
 }
 
 func TestOnlyPeopleResubscribe(t *testing.T) {

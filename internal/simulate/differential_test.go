@@ -244,7 +244,9 @@ func (a *actor) find(act connectors.Act) (connectors.Finding, error) {
 type live struct{ *actor }
 
 func (l live) Mine(context.Context, connectors.Act) (string, error) { return "", nil }
-func (l live) Reserve(ctx context.Context) (context.Context, error) { return ctx, nil }
+func (l live) Reserve(ctx context.Context) (context.Context, func(), error) {
+	return ctx, func() {}, nil
+}
 func (l live) Blocked() (lodestone.Reason, string, time.Time, bool) {
 	return "", "", time.Time{}, false
 }
