@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
@@ -14,6 +16,7 @@ import (
 func (c *cli) benchCmd() *cobra.Command {
 	o := bench.Options{Leads: -1}
 	var names []string
+	var profile string
 	long := "Bench measures this program on this machine beside a raw ceiling for the same work, in turns within one run.\n" +
 		"The ratio is what to read: figures of two runs on a shared disk do not compare. Files are put into a folder\n" +
 		"of their own under --dir and removed again; nothing of the data directory is touched.\n"
@@ -31,8 +34,12 @@ func (c *cli) benchCmd() *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o.Log = c.err
+			stop, err := profileTo(profile)
+			if err != nil {
+				return err
+			}
 			headed := c.flags.json
-			err := bench.Run(cmd.Context(), a[0], o, func(r bench.Result) error {
+			err = bench.Run(cmd.Context(), a[0], o, func(r bench.Result) error {
 				if c.flags.json {
 					return c.printJSON(r)
 				}
@@ -43,6 +50,7 @@ func (c *cli) benchCmd() *cobra.Command {
 				fmt.Fprintln(c.out, benchLine(r))
 				return nil
 			})
+			err = errors.Join(err, stop())
 			if errors.Is(err, bench.ErrUnknown) {
 				return usagef("there is no bench %q%s", a[0], instead(a[0], append(names, "all"), "the benches are "+strings.Join(append(names, "all"), ", ")))
 			}
@@ -54,7 +62,23 @@ func (c *cli) benchCmd() *cobra.Command {
 	f.IntVar(&o.Items, "items", 0, "of each round (default: each bench's own number)")
 	f.IntVar(&o.Leads, "leads", -1, "leads that are in the store already (default: each bench's own numbers)")
 	f.StringVar(&o.Dir, "dir", "", "where to put files; choose the disk that the data directory will be on (default: the temporary directory)")
+	f.StringVar(&profile, "profile", "", "write a processor profile of the run to this file, for go tool pprof")
 	return cmd
+}
+
+// profileTo writes a processor profile to a file until stop is called; an empty path is none.
+func profileTo(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
 }
 
 // benchLine is one result as a row of the table.
@@ -66,7 +90,7 @@ func benchLine(r bench.Result) string {
 		return fmt.Sprintf("%s (%s to %s) %s", figureText(f.Median), figureText(f.Low), figureText(f.High), unit)
 	}
 	ceiling := of(r.Ceiling, "")
-	if r.P99 != (bench.Figure{}) {
+	if r.P99 != (bench.Figure{}) && ceiling == "" {
 		ceiling = "p99 " + of(r.P99, "")
 	}
 	optional := func(v float64, format string) string {

@@ -18,6 +18,10 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 )
 
 // Options of [Run]. The zero value measures at the size that the documentation quotes.
@@ -43,15 +47,50 @@ type Result struct {
 	Unit     string            `json:"unit"` // of Ours and Ceiling
 	Ours     Figure            `json:"ours"`
 	Ceiling  Figure            `json:"ceiling,omitzero"`
-	Raw      string            `json:"raw,omitempty"`            // what the ceiling does
-	Ratio    float64           `json:"ratio,omitempty"`          // how near ours comes: 1 is the ceiling itself
-	P99      Figure            `json:"p99,omitzero"`             // of latencies, in Unit; Ours is then the 50th percentile
+	Raw      string            `json:"raw,omitempty"`   // what the ceiling does
+	Ratio    float64           `json:"ratio,omitempty"` // how near ours comes: 1 is the ceiling itself
+	Ratios   Figure            `json:"ratios,omitzero"` // the same with its spread over the rounds
+	P50      Figure            `json:"p50_ms,omitzero"` // of how long each item took
+	P99      Figure            `json:"p99_ms,omitzero"`
 	CPU      float64           `json:"cpu_s_per_1000,omitempty"` // processor seconds of this process for 1,000 items
 	Memory   float64           `json:"peak_memory_mb,omitempty"` // most of the process's own memory (without mapped files)
 	Disk     float64           `json:"disk_bytes_per_item,omitempty"`
 	Rounds   int               `json:"rounds"`
 	Items    int               `json:"items"` // of each round
+	Aims     []Aim             `json:"aims,omitempty"`
 	Settings map[string]string `json:"settings"`
+
+	later func(*Result) // fills in what is known when all rounds are over
+}
+
+// Aim is what a figure should come to at the bench's own size.
+type Aim struct {
+	Of      string  `json:"of"` // "ratio", "ours", "p50_ms", "p99_ms", "cpu_s_per_1000" or "peak_memory_mb"
+	AtLeast float64 `json:"at_least,omitempty"`
+	AtMost  float64 `json:"at_most,omitempty"`
+	Met     bool    `json:"met"`
+}
+
+func atLeast(of string, v float64) Aim { return Aim{Of: of, AtLeast: v} }
+func atMost(of string, v float64) Aim  { return Aim{Of: of, AtMost: v} }
+
+// of is the figure that an aim is about.
+func (r *Result) of(name string) float64 {
+	switch name {
+	case "ratio":
+		return r.Ratio
+	case "ours":
+		return r.Ours.Median
+	case "p50_ms":
+		return r.P50.Median
+	case "p99_ms":
+		return r.P99.Median
+	case "cpu_s_per_1000":
+		return r.CPU
+	case "peak_memory_mb":
+		return r.Memory
+	}
+	panic("bench: an aim of " + name)
 }
 
 // Bench is one measurement.
@@ -64,6 +103,7 @@ type Bench struct {
 // All lists the benches in the order in which `all` runs them.
 var All = []Bench{
 	{"score", "one submission scored by 20 rules over 30 fields, ledger and reasons included, beside the 20 compiled programs alone", score},
+	{"gateway", "forms posted over HTTP, each answered when it is synced, beside one append and sync each", gatewayForms},
 	{"intake", "submissions from the synced stream to the synced commit, beside bbolt alone with the same bytes in the same batches", intake},
 	{"dispatch", "touchpoints through gate, check, intent, act and outcome, 64 at a time at a provider that answers in 1 ms, beside the two calls alone", dispatch},
 	{"latency", "from publishing to the request at the provider at 200 submissions a second, `after: 0s`", latency},
@@ -91,7 +131,7 @@ func Run(ctx context.Context, name string, o Options, each func(Result) error) e
 			return err
 		}
 		r := &run{Options: o, bench: b, dir: dir, each: each}
-		err = errors.Join(b.run(ctx, r), os.RemoveAll(dir))
+		err = errors.Join(b.run(ctx, r), r.end(), os.RemoveAll(dir))
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.Name, err)
 		}
@@ -108,7 +148,8 @@ type run struct {
 	bench Bench
 	dir   string
 	each  func(Result) error
-	n     int // folders given out
+	n     int            // folders given out
+	ends  []func() error // what is to be closed, last opened first
 }
 
 func (r *run) logf(format string, args ...any) {
@@ -120,6 +161,53 @@ func (r *run) folder() (string, error) {
 	r.n++
 	dir := filepath.Join(r.dir, fmt.Sprint(r.n))
 	return dir, os.Mkdir(dir, 0o700)
+}
+
+// atEnd has something closed when the bench is over.
+func (r *run) atEnd(end func() error) { r.ends = append(r.ends, end) }
+
+func (r *run) end() error {
+	var errs []error
+	for _, end := range slices.Backward(r.ends) {
+		errs = append(errs, end())
+	}
+	r.ends = nil
+	return errors.Join(errs...)
+}
+
+// items is how many things each round does.
+func (r *run) items(usual int) int { return cmp.Or(max(0, r.Items), usual) }
+
+// store opens a new store in a folder of its own until the bench is over.
+func (r *run) store() (store *boltstore.Store, dir string, err error) {
+	if dir, err = r.folder(); err != nil {
+		return nil, "", err
+	}
+	if store, err = boltstore.Open(filepath.Join(dir, "data"), boltstore.Options{}); err != nil {
+		return nil, "", err
+	}
+	r.atEnd(store.Close)
+	return store, dir, nil
+}
+
+// broker opens a synced server with its streams below dir until the bench is over.
+func (r *run) broker(ctx context.Context, dir string) (*broker.Broker, error) {
+	b, err := broker.Open(ctx, broker.Options{Listen: "none", Dir: filepath.Join(dir, "jetstream"), MaxStore: 64 << 30})
+	if err != nil {
+		return nil, err
+	}
+	r.atEnd(func() error { b.Close(); return nil })
+	return b, b.EnsureStreams(ctx)
+}
+
+// provider starts a provider, and an account at it, until the bench is over.
+func (r *run) provider(delay time.Duration, acted func([]byte, time.Time)) (*connectors.Account, error) {
+	p, err := newProvider(delay, acted)
+	if err != nil {
+		return nil, err
+	}
+	r.atEnd(func() error { p.Close(); return nil })
+	return p.account()
 }
 
 // sample is one round of one side.
@@ -186,7 +274,8 @@ func (r *run) alternate(ctx context.Context, res Result, ours, ceiling func(cont
 		res.Items = a.items
 		r.logf("round %d of %d: %.0f of %.0f %s, %.2f of the ceiling", i+1, r.Rounds, a.rate(), b.rate(), res.Unit, a.rate()/b.rate())
 	}
-	res.Ours, res.Ceiling, res.Ratio = figure(mine), figure(raw), figure(ratios).Median
+	res.Ours, res.Ceiling, res.Ratios = figure(mine), figure(raw), figure(ratios)
+	res.Ratio = res.Ratios.Median
 	res.CPU, res.Disk, res.Memory = figure(cpu).Median, figure(disk).Median, float64(peak)/1e6
 	return r.report(res)
 }
@@ -195,6 +284,13 @@ func (r *run) report(res Result) error {
 	res.Name = cmp.Or(res.Name, r.bench.Name)
 	res.Measures = cmp.Or(res.Measures, r.bench.About)
 	res.Rounds = r.Rounds
+	if res.later != nil {
+		res.later(&res)
+	}
+	for i, a := range res.Aims {
+		v := res.of(a.Of)
+		res.Aims[i].Met = v >= a.AtLeast && (a.AtMost == 0 || v <= a.AtMost)
+	}
 	if res.Settings == nil {
 		res.Settings = map[string]string{}
 	}

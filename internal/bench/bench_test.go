@@ -10,6 +10,7 @@ import (
 func TestEachBenchRuns(t *testing.T) {
 	small := map[string]Options{
 		"score":    {Items: 100},
+		"gateway":  {Items: 40},
 		"intake":   {Items: 1200, Leads: 500},
 		"dispatch": {Items: 200, Leads: 100},
 		"latency":  {Items: 50},

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,17 +10,13 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/scheduler"
-	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
 // dispatch measures how fast touchpoints that are due go out, beside the two calls of each alone, made
 // by as many workers through the same account at the same provider.
 func dispatch(ctx context.Context, r *run) error {
-	items := r.Items
-	if items <= 0 {
-		items = 10_000
-	}
+	items := r.items(10_000)
 	due, err := rulebook("0s")
 	if err != nil {
 		return err
@@ -30,21 +25,11 @@ func dispatch(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	dir, err := r.folder()
+	store, _, err := r.store()
 	if err != nil {
 		return err
 	}
-	store, err := boltstore.Open(filepath.Join(dir, "data"), boltstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	p, err := newProvider(time.Millisecond, nil)
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	account, err := p.account()
+	account, err := r.provider(time.Millisecond, nil)
 	if err != nil {
 		return err
 	}

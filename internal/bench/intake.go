@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/lodestonehq/lodestone/internal/broker"
-	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -30,28 +27,20 @@ func intake(ctx context.Context, r *run) error {
 }
 
 func intakeInto(ctx context.Context, r *run, leads int) error {
-	items := r.Items
-	if items <= 0 {
-		items = 50_000
-	}
+	items := r.items(50_000)
 	book, err := rulebook("3d")
 	if err != nil {
 		return err
 	}
-	dir, err := r.folder()
+	store, dir, err := r.store()
 	if err != nil {
 		return err
 	}
-	store, err := boltstore.Open(filepath.Join(dir, "data"), boltstore.Options{})
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	beside, err := openRaw(dir)
 	if err != nil {
 		return err
 	}
-	defer beside.db.Close()
+	r.atEnd(beside.db.Close)
 	at := start()
 	if leads > 0 {
 		r.logf("filling two files with %d leads", leads)
@@ -67,12 +56,8 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 	}); err != nil {
 		return err
 	}
-	b, err := broker.Open(ctx, broker.Options{Listen: "none", Dir: filepath.Join(dir, "jetstream"), MaxStore: 64 << 30})
+	b, err := r.broker(ctx, dir)
 	if err != nil {
-		return err
-	}
-	defer b.Close()
-	if err := b.EnsureStreams(ctx); err != nil {
 		return err
 	}
 

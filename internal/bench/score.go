@@ -65,10 +65,7 @@ func score(ctx context.Context, r *run) error {
 	again := sub
 	again.ID, again.At, again.Received = "again", at.Add(time.Hour), at.Add(time.Hour)
 
-	items := r.Items
-	if items <= 0 {
-		items = 100_000
-	}
+	items := r.items(100_000)
 	ours := func(context.Context) (sample, error) {
 		return timed(items, func() error {
 			for range items {
