@@ -421,6 +421,9 @@ func decide(stream string, m *event.Message, book *Rulebook, now time.Time, hone
 				}, now)}}
 			}
 		}()
+		if c, gone := afterErasure(&st, ev, now); gone {
+			return c, nil
+		}
 		if s, ok := ev.(Submitted); ok {
 			if no := Quarantined(st.Lead, &s.Submission, book); no != nil && !honest {
 				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil

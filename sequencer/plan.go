@@ -93,6 +93,7 @@ type Change struct {
 	Attention []lodestone.Attention // what a human must look at from now on
 	Started   string                // the sequence of an enrollment that counts for its brake
 	Resolved  []string              // touchpoint attention items that are over
+	Erased    bool                  // it came of a message about somebody who was erased; that must go from its stream
 }
 
 // Rulebook holds the versions of the rule files that decisions may need: the current one for new

@@ -64,6 +64,7 @@ var ErrSettled = errors.New("the attention item was settled already")
 type State struct {
 	Lead        *lodestone.Lead // nil: not known so far
 	Suppression *lodestone.Suppression
+	Erased      time.Time            // when a person who is not known was last erased; zero: never
 	Starts      Starts               // nil where nobody counts: then no brake holds anything
 	Version     []byte               // of the lead's record, nil when there is none; given by Store.State, and only its equality means anything
 	Item        *lodestone.Attention // what the write settles

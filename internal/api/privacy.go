@@ -17,8 +17,9 @@ import (
 type Streams interface {
 	// Messages returns every message about a person.
 	Messages(ctx context.Context, email lodestone.Email) ([]StreamMessage, error)
-	// Clear deletes them securely, of a person whose erasure is under way, and ends the erasure.
-	Clear(ctx context.Context, email lodestone.Email) (deleted int, err error)
+	// Clear deletes them securely, of a person whose erasure is under way. done: that ended the erasure; else
+	// something came meanwhile, and the worker goes on by itself.
+	Clear(ctx context.Context, email lodestone.Email) (deleted int, done bool, err error)
 }
 
 // StreamMessage is one message of a stream about a person.
@@ -122,10 +123,11 @@ func (s *Server) forget(r *http.Request) (any, error) {
 	}
 	if s.Streams != nil {
 		// Whoever asked may go away; what was begun is finished, or taken up by the worker.
-		if out.Messages, err = s.Streams.Clear(context.WithoutCancel(r.Context()), email); err != nil {
+		var done bool
+		if out.Messages, done, err = s.Streams.Clear(context.WithoutCancel(r.Context()), email); err != nil {
 			return nil, problem(http.StatusInternalServerError, "the store is clear; the streams are not yet, and the worker tries again by itself: %v", err)
 		}
-		out.Pending = false
+		out.Pending = !done
 	}
 	return out, nil
 }

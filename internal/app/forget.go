@@ -28,7 +28,7 @@ func (w *Worker) forget(ctx context.Context) error {
 			w.log.WarnContext(ctx, "cannot read which erasures are under way", "error", err)
 		}
 		for email := range list {
-			if _, err := w.clearStreams(ctx, email); err != nil && ctx.Err() == nil {
+			if _, _, err := w.clearStreams(ctx, email); err != nil && ctx.Err() == nil {
 				w.log.WarnContext(ctx, "an erasure is not finished; trying again", "error", err, "in", forgetEvery)
 			}
 		}
@@ -38,27 +38,56 @@ func (w *Worker) forget(ctx context.Context) error {
 	}
 }
 
-// clearStreams deletes every message of a person that came before the erasure was asked for, and every event about
-// them, and overwrites what they held. An opt-out among them that was not applied yet is kept. Last it looks
-// whether a message that was on its way while they were erased brought them back. What they send after they asked
-// is another matter, and stays.
-func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (deleted int, err error) {
+// clearStreams deletes every message of a person that came before the erasure was asked for, every event about
+// them, and what came since that belongs to that past, and overwrites what they held. An opt-out among them that was
+// not applied yet is kept. Last it looks whether a message that was on its way while they were erased brought them
+// back. What they send after they asked is another matter, and stays.
+func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (deleted int, done bool, err error) {
 	w.forgetting.Lock()
 	defer w.forgetting.Unlock()
-	asked, under, err := w.askedFor(ctx, email)
-	if err != nil || !under {
-		return 0, err
+	for range 4 { // what came meanwhile is mostly done with at once
+		n, done, err := w.clearOnce(ctx, email)
+		deleted += n
+		if err != nil || done {
+			return deleted, done, err
+		}
+	}
+	return deleted, false, nil
+}
+
+func (w *Worker) clearOnce(ctx context.Context, email lodestone.Email) (deleted int, done bool, err error) {
+	under, err := w.store.Erasing(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	erasure, ok := under[email]
+	if !ok {
+		return 0, true, nil
+	}
+	asked := erasure.Asked
+	st, err := w.store.State(ctx, email)
+	if err != nil {
+		return 0, false, err
+	}
+	unknown := st.Lead == nil
+	// Events that were read from the journal while it still named them are in the stream after this.
+	if err := w.outbox.Settle(ctx); err != nil {
+		return 0, false, err
 	}
 	back := false // with a submission that came since
 	for _, name := range broker.Streams {
 		mark, err := w.store.Watermark(ctx, name)
 		if err != nil {
-			return deleted, err
+			return deleted, false, err
 		}
 		var seqs []uint64
 		var optOut *lodestone.Signal
 		stream, err := w.eachMessage(ctx, name, email, func(m api.StreamMessage) {
-			if name != broker.EventsStream && m.At.After(asked) {
+			later := name != broker.EventsStream && m.At.After(asked)
+			switch {
+			case later && unknown && name == broker.SignalsStream && m.Seq <= mark.Seq: // applied to nobody
+			case later && unknown && name == broker.FormsStream && w.ofThePast(m, asked):
+			case later:
 				back = back || name == broker.FormsStream
 				return
 			}
@@ -71,38 +100,43 @@ func (w *Worker) clearStreams(ctx context.Context, email lodestone.Email) (delet
 			}
 		})
 		if err != nil {
-			return deleted, err
+			return deleted, false, err
 		}
 		if optOut != nil {
 			if err := w.keepOptOut(ctx, optOut); err != nil {
-				return deleted, err
+				return deleted, false, err
 			}
 		}
 		for _, seq := range seqs {
 			if err := stream.SecureDeleteMsg(ctx, seq); err != nil {
-				return deleted, fmt.Errorf("delete a message of %s: %w", name, err)
+				return deleted, false, fmt.Errorf("delete a message of %s: %w", name, err)
 			}
 			deleted++
 		}
 	}
-	st, err := w.store.State(ctx, email)
-	if err != nil {
-		return deleted, err
+	if st, err = w.store.State(ctx, email); err != nil {
+		return deleted, false, err
 	}
 	if l := st.Lead; l != nil && !back && !l.LastAt.After(asked) {
-		if err := w.eraseAgain(ctx, email); err != nil {
-			return deleted, err
-		}
+		return deleted, false, w.eraseAgain(ctx, email, asked) // and the streams once more, which tell of it by now
 	}
-	return deleted, w.store.StreamsCleared(ctx, email)
+	return deleted, false, w.store.StreamsCleared(ctx, email, erasure) // the next look says whether that was all
+}
+
+// ofThePast reports whether a submission was made before its sender asked to be forgotten, however late it came.
+func (w *Worker) ofThePast(m api.StreamMessage, asked time.Time) bool {
+	book := w.book.Load()
+	if book == nil {
+		return false
+	}
+	s, rejected := event.DecodeSubmission(event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Seq, Time: m.At}, book.Form)
+	return rejected == nil && !s.At.After(asked)
 }
 
 // keepOptOut puts on the suppression list what a signal says that is deleted before it was applied.
 func (w *Worker) keepOptOut(ctx context.Context, sig *lodestone.Signal) error {
 	now := time.Now().UTC()
-	known := false
 	results, err := w.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: sig.Email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-		known = st.Lead != nil
 		return sequencer.Plan(st.Lead, sequencer.Suppressed{Suppression: lodestone.Suppression{
 			Email: sig.Email, Reason: string(sig.Kind), Source: "signal", At: now,
 		}}, w.book.Load(), now)
@@ -110,24 +144,15 @@ func (w *Worker) keepOptOut(ctx context.Context, sig *lodestone.Signal) error {
 	if err != nil {
 		return err
 	}
-	if err := results[0].Err; err != nil || known {
-		return err
-	}
-	return w.eraseAgain(ctx, sig.Email) // a keyed hash keeps it
+	return results[0].Err
 }
 
-func (w *Worker) eraseAgain(ctx context.Context, email lodestone.Email) error {
-	_, change, err := w.store.Erase(ctx, email, time.Now().UTC())
+func (w *Worker) eraseAgain(ctx context.Context, email lodestone.Email, asked time.Time) error {
+	_, change, err := w.store.Erase(ctx, email, asked)
 	if err == nil && change.Entry != nil {
 		w.committed(&change)
 	}
 	return err
-}
-
-func (w *Worker) askedFor(ctx context.Context, email lodestone.Email) (time.Time, bool, error) {
-	list, err := w.store.Erasing(ctx)
-	at, ok := list[email]
-	return at, ok, err
 }
 
 // eachMessage visits a stream's messages that are about a person, oldest first.
@@ -224,6 +249,6 @@ func (s streams) Messages(ctx context.Context, email lodestone.Email) ([]api.Str
 }
 
 // Clear deletes what the streams hold about a person whose erasure is under way.
-func (s streams) Clear(ctx context.Context, email lodestone.Email) (int, error) {
+func (s streams) Clear(ctx context.Context, email lodestone.Email) (deleted int, done bool, err error) {
 	return s.w.clearStreams(ctx, email)
 }

@@ -67,7 +67,7 @@ func (m *metrics) committed(c *sequencer.Change) {
 	if d := e.Decision; d != nil {
 		result := "accepted"
 		switch d.Reason {
-		case lodestone.ReasonDuplicate:
+		case lodestone.ReasonDuplicate, lodestone.ReasonErased: // of somebody who was erased: from before that
 			result = "duplicate"
 		case lodestone.ReasonBackfill:
 			result = "backfill"

@@ -42,11 +42,13 @@ func (w *Worker) people() http.Handler {
 func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodestone.Email) error {
 	now := time.Now().UTC()
 	kind := lodestone.SignalConfirmed
+	erased := false // and not known since: nobody is told, because the news would name them
 	if purpose == links.Unsubscribe {
 		kind = lodestone.SignalUnsubscribed
 		fresh := false
 		results, err := w.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-			if fresh = st.Suppression == nil; !fresh {
+			fresh, erased = st.Suppression == nil, st.Lead == nil && !st.Erased.IsZero()
+			if !fresh {
 				return sequencer.Change{}, nil
 			}
 			return sequencer.Plan(st.Lead, sequencer.Suppressed{Suppression: lodestone.Suppression{
@@ -63,6 +65,15 @@ func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodest
 			return nil
 		}
 		w.committed(&results[0].Change)
+	} else {
+		st, err := w.store.State(ctx, email)
+		if err != nil {
+			return err
+		}
+		erased = st.Lead == nil && !st.Erased.IsZero()
+	}
+	if erased {
+		return nil
 	}
 	err := w.signal(ctx, kind, email, now)
 	if err != nil && kind == lodestone.SignalUnsubscribed {

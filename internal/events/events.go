@@ -43,11 +43,45 @@ type Outbox struct {
 	Log      *slog.Logger
 
 	woken chan struct{}
+	turn  chan struct{} // held from reading the journal until what was read is published
+	doubt error         // of the last try to publish; guarded by turn
 }
 
 // New makes an outbox. It does nothing until Run.
 func New(store Store, publish Publisher, instance string, log *slog.Logger) *Outbox {
-	return &Outbox{Store: store, Publish: publish, Instance: instance, Log: log, woken: make(chan struct{}, 1)}
+	return &Outbox{Store: store, Publish: publish, Instance: instance, Log: log, woken: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+}
+
+// Settle waits until nothing is on its way that was read from the journal before: what is published after it returns
+// was read after it was called. The error says that it is not known whether something still is, because the last try
+// to publish failed and none succeeded since.
+func (o *Outbox) Settle(ctx context.Context) error {
+	select {
+	case o.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-o.turn }()
+	if o.doubt != nil {
+		return fmt.Errorf("whether events were published is not known: %w", o.doubt)
+	}
+	return nil
+}
+
+// next publishes what stands in the journal behind a position, and says how far it came and whether there was anything.
+func (o *Outbox) next(ctx context.Context, at uint64) (to uint64, some bool, err error) {
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+	entries, err := o.Store.Journal(ctx, at, batch)
+	if err != nil || len(entries) == 0 {
+		return at, false, err
+	}
+	failpoint.Hit(failpoint.BeforePublish)
+	if o.doubt = o.publish(ctx, entries); o.doubt != nil {
+		return at, true, o.doubt
+	}
+	failpoint.Hit(failpoint.AfterPublish)
+	return entries[len(entries)-1].Seq, true, nil // also when ctx is done by now: it was published
 }
 
 // Wake says that there is something new in the journal.
@@ -89,14 +123,8 @@ func (o *Outbox) Run(ctx context.Context) error {
 	defer func() { keep(context.WithoutCancel(ctx)) }()
 	delay := time.Second
 	for {
-		entries, err := o.Store.Journal(ctx, at, batch)
-		if err == nil && len(entries) > 0 {
-			failpoint.Hit(failpoint.BeforePublish)
-			if err = o.publish(ctx, entries); err == nil {
-				failpoint.Hit(failpoint.AfterPublish)
-				at = entries[len(entries)-1].Seq // also when ctx is done by now: it was published
-			}
-		}
+		to, some, err := o.next(ctx, at)
+		at = to
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -104,7 +132,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 			o.Log.WarnContext(ctx, "cannot publish events; trying again", "error", err, "in", delay)
 			sleep(ctx, delay)
 			delay = min(2*delay, time.Minute)
-		case len(entries) == 0:
+		case !some:
 			keep(ctx)
 			select {
 			case <-ctx.Done():
@@ -221,7 +249,7 @@ func Of(e *lodestone.Entry) []Event {
 	if r := e.Rejected; r != nil && !r.Signal {
 		list = append(list, Event{"submission.rejected", submissionData{"", r.ID, r.Form, r.Reason}})
 	}
-	if d := e.Decision; d != nil && d.Reason != lodestone.ReasonDuplicate {
+	if d := e.Decision; d != nil && d.Reason != lodestone.ReasonDuplicate && d.Reason != lodestone.ReasonErased {
 		list = append(list,
 			Event{"submission.accepted", submissionData{e.Lead, d.Submission, d.Form, d.Reason}},
 			Event{"lead.scored", leadData{e.Lead, d.Submission, d.Score, d.Band, d.PreviousBand, d.Rules}})

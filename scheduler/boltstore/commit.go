@@ -221,7 +221,10 @@ func (t *txn) unchanged(email lodestone.Email, was sequencer.State) (bool, error
 	if !bytes.Equal(t.leads.Get([]byte(email)), was.Version) {
 		return false, nil
 	}
-	is, err := t.suppression(email)
+	is, erased, err := t.suppression(email)
+	if err == nil && was.Lead == nil && !erased.Equal(was.Erased) {
+		return false, nil
+	}
 	if err != nil || is == nil || was.Suppression == nil {
 		return is == was.Suppression, err
 	}
@@ -238,17 +241,24 @@ func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 	if t.tx != nil {
 		st.Starts = t.starts
 	}
-	st.Suppression, err = t.suppression(email)
+	st.Suppression, st.Erased, err = t.suppression(email)
+	if st.Lead != nil {
+		st.Erased = time.Time{} // they came back
+	}
 	return st, err
 }
 
-// suppression is what the list says of an address, or what is kept of one that was erased.
-func (t *txn) suppression(email lodestone.Email) (*lodestone.Suppression, error) {
+// suppression is what the list says of an address, or what is kept of one that was erased, with when it was.
+func (t *txn) suppression(email lodestone.Email) (*lodestone.Suppression, time.Time, error) {
 	x, err := suppression(t.supp, email)
-	if x == nil && err == nil {
-		x, err = keptSuppression(t.supp.Tx(), email)
+	if err != nil {
+		return nil, time.Time{}, err
 	}
-	return x, err
+	kept, at, err := keptOf(t.supp.Tx(), email)
+	if x == nil {
+		x = kept
+	}
+	return x, at, err
 }
 
 // apply writes a change: journal, lead, indexes, counts, lists.
@@ -286,11 +296,12 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 		}
 	}
 	if c.Suppress != nil {
-		v, err := encode(nil, c.Suppress)
-		if err != nil {
+		if err := t.suppress(email, c.Suppress, old == nil && c.Lead == nil); err != nil {
 			return err
 		}
-		if err := t.supp.Put([]byte(email), v); err != nil {
+	}
+	if c.Erased {
+		if err := t.erasing(email); err != nil {
 			return err
 		}
 	}
@@ -439,8 +450,14 @@ func (t *txn) attend(items []lodestone.Attention) error {
 		}
 		key := attentionKey(items[i].Kind, items[i].ID, items[i].Seq)
 		known := t.att.Get(key) != nil
-		if err := t.att.Put(key, v); err != nil {
+		late, err := t.late(&items[i])
+		if err != nil {
 			return err
+		}
+		if !late {
+			if err := t.att.Put(key, v); err != nil {
+				return err
+			}
 		}
 		if items[i].Kind != lodestone.AttentionSubmission || known {
 			continue
@@ -496,6 +513,8 @@ func (t *txn) count(e *lodestone.Entry) {
 		switch e.Decision.Reason {
 		case lodestone.ReasonDuplicate:
 			what = "submission.duplicate"
+		case lodestone.ReasonErased:
+			what = "submission.erased"
 		case lodestone.ReasonBackfill:
 			what = "submission.backfill"
 		}

@@ -6,6 +6,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,20 +35,22 @@ type Erased struct {
 	Entries    int  `json:"journal_entries"` // blanked
 	Attention  int  `json:"attention"`
 	Suppressed bool `json:"suppressed"` // the address stays suppressed, under a keyed hash
+	// Out names the connectors at which a call about them was out, or of which nobody knows what came.
+	Out []string `json:"calls_out,omitempty"`
 }
 
 // Erase takes a person out of leads, journal, attention and suppressions in one transaction, and notes that the
-// streams are to be cleared. Doing it again is harmless. Pages that became free keep their bytes until they are
-// used again or the file is compacted.
-func (s *Store) Erase(_ context.Context, email lodestone.Email, now time.Time) (out Erased, change sequencer.Change, err error) {
+// streams are to be cleared of what came until they asked. Doing it again is harmless. Pages that became free keep
+// their bytes until they are used again or the file is compacted.
+func (s *Store) Erase(_ context.Context, email lodestone.Email, asked time.Time) (out Erased, change sequencer.Change, err error) {
 	err = s.update(func(tx *bolt.Tx) error {
-		out, change, err = erase(tx, email, now)
+		out, change, err = erase(tx, email, asked, time.Now().UTC())
 		return err
 	})
 	return out, change, err
 }
 
-func erase(tx *bolt.Tx, email lodestone.Email, now time.Time) (out Erased, change sequencer.Change, err error) {
+func erase(tx *bolt.Tx, email lodestone.Email, asked, now time.Time) (out Erased, change sequencer.Change, err error) {
 	key, err := erasureKey(tx)
 	if err != nil {
 		return out, change, err
@@ -58,6 +62,13 @@ func erase(tx *bolt.Tx, email lodestone.Email, now time.Time) (out Erased, chang
 	}
 	if st.Lead != nil {
 		out.Lead = true
+		for i := range st.Lead.Enrollments {
+			if t := st.Lead.Enrollments[i].Touchpoint; t != nil && t.State.Pending() && t.State != lodestone.TouchpointScheduled {
+				out.Out = append(out.Out, t.Connector)
+			}
+		}
+		slices.Sort(out.Out)
+		out.Out = slices.Compact(out.Out)
 		res, err := t.write(&sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 			return sequencer.Plan(st.Lead, sequencer.Forgotten{Email: email}, nil, now) // what ends asks no rule
 		}})
@@ -89,14 +100,67 @@ func erase(tx *bolt.Tx, email lodestone.Email, now time.Time) (out Erased, chang
 	if err := t.supp.Delete([]byte(email)); err != nil {
 		return out, change, err
 	}
-	if err := putErased(tx, erasureHash(key, email), kept, now); err != nil {
+	if err := putErased(tx, erasureHash(key, email), kept, asked); err != nil {
 		return out, change, err
 	}
-	erasing, err := tx.CreateBucketIfNotExists(bErasing)
+	return out, change, putErasing(tx, email, asked, t.seq)
+}
+
+// putErasing notes that the streams hold something about a person who asked then. seq is of the journal, and tells
+// this note from an earlier one.
+func putErasing(tx *bolt.Tx, email lodestone.Email, asked time.Time, seq uint64) error {
+	b, err := tx.CreateBucketIfNotExists(bErasing)
 	if err != nil {
-		return out, change, err
+		return err
 	}
-	return out, change, erasing.Put([]byte(email), nanoKey(nil, nanos(now)))
+	return b.Put([]byte(email), binary.BigEndian.AppendUint64(nanoKey(nil, nanos(asked)), seq))
+}
+
+// erasing notes that something about a person who was erased came after that: the streams are cleared once more.
+func (t *txn) erasing(email lodestone.Email) error {
+	_, asked, err := keptOf(t.tx, email)
+	if err != nil || asked.IsZero() {
+		return err
+	}
+	return putErasing(t.tx, email, asked, t.seq)
+}
+
+// suppress puts an address on the list. One that was erased, and that nobody is known by since, is kept under its
+// keyed hash alone.
+func (t *txn) suppress(email lodestone.Email, x *lodestone.Suppression, unknown bool) error {
+	if unknown {
+		kept := lodestone.Suppression{Reason: x.Reason, Source: x.Source, At: x.At}
+		done, err := eachErasure(t.tx, email, func(hash []byte, at time.Time, _ *lodestone.Suppression) error {
+			return putErased(t.tx, hash, kept, at)
+		})
+		if done > 0 || err != nil {
+			return err
+		}
+	}
+	v, err := encode(nil, x)
+	if err != nil {
+		return err
+	}
+	return t.supp.Put([]byte(email), v)
+}
+
+// late reports whether an item holds a message from before its sender was erased, which was on its way meanwhile.
+func (t *txn) late(a *lodestone.Attention) (bool, error) {
+	if a.Kind != lodestone.AttentionSubmission || a.Email == "" || a.Received.IsZero() || t.leads.Get([]byte(a.Email)) != nil {
+		return false, nil
+	}
+	_, asked, err := keptOf(t.tx, a.Email)
+	return err == nil && !asked.IsZero() && !a.Received.After(asked), err
+}
+
+// Pseudonym names a person by the keyed hash under which the store remembers that they were erased.
+func (s *Store) Pseudonym(_ context.Context, email lodestone.Email) (name string, err error) {
+	err = s.update(func(tx *bolt.Tx) error {
+		key, err := erasureKey(tx)
+		name = hex.EncodeToString(erasureHash(key, email)[:12])
+		return err
+	})
+	return name, err
 }
 
 // putErased keeps that an address was erased, when, and whether it may be contacted.
@@ -112,26 +176,32 @@ func putErased(tx *bolt.Tx, hash []byte, kept lodestone.Suppression, at time.Tim
 	return b.Put(hash, v)
 }
 
-// Erasing returns the erasures whose streams are not clear yet, with when each was asked for.
-func (s *Store) Erasing(context.Context) (list map[lodestone.Email]time.Time, err error) {
-	list = map[lodestone.Email]time.Time{}
+// Erasure is one whose streams are not clear yet.
+type Erasure struct {
+	Asked time.Time // when the person asked
+	mark  []byte
+}
+
+// Erasing returns the erasures whose streams are not clear yet.
+func (s *Store) Erasing(context.Context) (list map[lodestone.Email]Erasure, err error) {
+	list = map[lodestone.Email]Erasure{}
 	err = s.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bErasing)
 		if b == nil {
 			return nil
 		}
 		return b.ForEach(func(k, v []byte) error {
-			list[lodestone.Email(k)] = keyTime(v)
+			list[lodestone.Email(k)] = Erasure{keyTime(v), bytes.Clone(v)}
 			return nil
 		})
 	})
 	return list, err
 }
 
-// StreamsCleared ends an erasure: no stream holds the address any more.
-func (s *Store) StreamsCleared(_ context.Context, email lodestone.Email) error {
+// StreamsCleared ends an erasure: no stream holds the address any more. It goes on where something came meanwhile.
+func (s *Store) StreamsCleared(_ context.Context, email lodestone.Email, e Erasure) error {
 	return s.update(func(tx *bolt.Tx) error {
-		if b := tx.Bucket(bErasing); b != nil {
+		if b := tx.Bucket(bErasing); b != nil && bytes.Equal(b.Get([]byte(email)), e.mark) {
 			return b.Delete([]byte(email))
 		}
 		return nil
@@ -145,11 +215,11 @@ func eraseAgain(tx, from *bolt.Tx, backup, now time.Time) (found int, err error)
 	if hashes == nil || key == nil {
 		return 0, nil
 	}
-	people := map[lodestone.Email]bool{}
+	people := map[lodestone.Email]time.Time{} // with when they asked
 	note := func(email lodestone.Email) {
 		for _, key := range keys {
-			if v := hashes.Get(erasureHash(key, email)); len(v) > 8 && keyTime(v).After(backup) {
-				people[email] = true
+			if v := hashes.Get(erasureHash(key, email)); len(v) > 8 && keyTime(v).After(backup) && keyTime(v).After(people[email]) {
+				people[email] = keyTime(v)
 			}
 		}
 	}
@@ -189,7 +259,7 @@ func eraseAgain(tx, from *bolt.Tx, backup, now time.Time) (found int, err error)
 		}
 	}
 	for _, email := range slices.Sorted(maps.Keys(people)) {
-		if _, _, err := erase(tx, email, now); err != nil {
+		if _, _, err := erase(tx, email, people[email], now); err != nil {
 			return 0, err
 		}
 	}
@@ -223,47 +293,54 @@ func erasureHash(key []byte, email lodestone.Email) []byte {
 	return h.Sum(nil)
 }
 
-// keptSuppression finds the suppression of an address that was erased.
-func keptSuppression(tx *bolt.Tx, email lodestone.Email) (*lodestone.Suppression, error) {
+// eachErasure visits what is kept of an address that was erased, under every key; n is how often it was.
+func eachErasure(tx *bolt.Tx, email lodestone.Email, visit func(hash []byte, at time.Time, kept *lodestone.Suppression) error) (n int, err error) {
 	b := tx.Bucket(bErased)
 	if b == nil {
-		return nil, nil
+		return 0, nil
 	}
 	for _, key := range erasureKeys(tx) {
-		v := b.Get(erasureHash(key, email))
+		hash := erasureHash(key, email)
+		v := b.Get(hash)
 		if v == nil {
 			continue
 		}
 		if len(v) < 8 {
-			return nil, fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
+			return n, fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
 		}
 		x := new(lodestone.Suppression)
 		if err := decode(v[8:], x); err != nil {
-			return nil, fmt.Errorf("the suppression of an erased address: %w", err)
+			return n, fmt.Errorf("the suppression of an erased address: %w", err)
 		}
-		if x.Source != "" { // else it was erased, and is not suppressed
-			x.Email = email
-			return x, nil
+		n++
+		if err := visit(hash, keyTime(v), x); err != nil {
+			return n, err
 		}
 	}
-	return nil, nil
+	return n, nil
+}
+
+// keptOf finds the suppression of an address that was erased, and when it was last: zero when it never was.
+func keptOf(tx *bolt.Tx, email lodestone.Email) (kept *lodestone.Suppression, at time.Time, err error) {
+	_, err = eachErasure(tx, email, func(_ []byte, when time.Time, x *lodestone.Suppression) error {
+		if when.After(at) {
+			at = when
+		}
+		if kept == nil && x.Source != "" { // else it was erased, and is not suppressed
+			x.Email = email
+			kept = x
+		}
+		return nil
+	})
+	return kept, at, err
 }
 
 // releaseKept takes back the suppression that an erased address kept.
 func releaseKept(tx *bolt.Tx, email lodestone.Email) error {
-	b := tx.Bucket(bErased)
-	if b == nil {
-		return nil
-	}
-	for _, key := range erasureKeys(tx) {
-		hash := erasureHash(key, email)
-		if v := b.Get(hash); len(v) >= 8 {
-			if err := putErased(tx, hash, lodestone.Suppression{}, keyTime(v)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	_, err := eachErasure(tx, email, func(hash []byte, at time.Time, _ *lodestone.Suppression) error {
+		return putErased(tx, hash, lodestone.Suppression{}, at)
+	})
+	return err
 }
 
 // blank takes everything that came from a person, or names them, out of their chain of entries. What the roll-up

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestEraseLeavesNothingAndKeepsTheCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Erased{Lead: true, Entries: 3, Attention: 1, Suppressed: true}); got != want {
+	if want := (Erased{Lead: true, Entries: 3, Attention: 1, Suppressed: true}); !reflect.DeepEqual(got, want) {
 		t.Errorf("Erase = %+v, want %+v", got, want)
 	}
 	if n := len(change.Entry.Enrollments); n != 1 || change.Entry.Enrollments[0].State != lodestone.EnrollmentErased {
@@ -74,10 +75,17 @@ func TestEraseLeavesNothingAndKeepsTheCounts(t *testing.T) {
 		t.Errorf("counts were lost: %d of %d, %v", len(after), len(before), err)
 	}
 
-	if list, err := s.Erasing(ctx); err != nil || len(list) != 1 || !list[ada].Equal(now.Add(time.Hour)) {
+	if list, err := s.Erasing(ctx); err != nil || len(list) != 1 || !list[ada].Asked.Equal(now.Add(time.Hour)) {
 		t.Errorf("Erasing = %v, %v", list, err)
 	}
-	if err := s.StreamsCleared(ctx, ada); err != nil {
+	if err := s.StreamsCleared(ctx, ada, Erasure{Asked: now}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Erasing(ctx)
+	if err != nil || len(list) != 1 {
+		t.Errorf("Erasing after another one was done = %v, %v", list, err)
+	}
+	if err := s.StreamsCleared(ctx, ada, list[ada]); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := s.Erasing(ctx); err != nil || len(list) != 0 {
