@@ -103,10 +103,15 @@ type Bench struct {
 // All lists the benches in the order in which `all` runs them.
 var All = []Bench{
 	{"score", "one submission scored by 20 rules over 30 fields, ledger and reasons included, beside the 20 compiled programs alone", score},
+	{"plan", "the replay of stored submissions through candidate rules, and the check of a large directory of rules", plan},
 	{"gateway", "forms posted over HTTP, each answered when it is synced, beside one append and sync each", gatewayForms},
 	{"intake", "submissions from the synced stream to the synced commit, beside bbolt alone with the same bytes in the same batches", intake},
 	{"dispatch", "touchpoints through gate, check, intent, act and outcome, 64 at a time at a provider that answers in 1 ms, beside the two calls alone", dispatch},
 	{"latency", "from publishing to the request at the provider at 200 submissions a second, `after: 0s`", latency},
+	{"outbox", "events about what was committed, beside publishing the same events", outbox},
+	{"stream", "what it costs that every acknowledgement is synced, beside a server that does not", stream},
+	{"record", "a lead written and read in the form in which it is stored, beside JSON", record},
+	{"growth", "a year of a steady state: the file, the latency of a commit, and the pause of a compaction", growth},
 	{"backlog", "memory, start and idle processor time of a worker for which many touchpoints wait", backlog},
 }
 

@@ -10,7 +10,12 @@ import (
 func TestEachBenchRuns(t *testing.T) {
 	small := map[string]Options{
 		"score":    {Items: 100},
+		"plan":     {Items: 400},
 		"gateway":  {Items: 40},
+		"outbox":   {Items: 300},
+		"stream":   {Items: 40},
+		"record":   {Items: 20},
+		"growth":   {Items: 120},
 		"intake":   {Items: 1200, Leads: 500},
 		"dispatch": {Items: 200, Leads: 100},
 		"latency":  {Items: 50},

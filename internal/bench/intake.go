@@ -74,7 +74,7 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 					lead = (next * 7919) % leads // half of them were here before
 				}
 				next++
-				msgs[i] = &nats.Msg{Subject: "lodestone.forms.guide", Data: body(lead), Header: nats.Header{nats.MsgIdHdr: {fmt.Sprint("bench-", next)}}}
+				msgs[i] = form(lead, next)
 			}
 			if err := b.PublishBatch(ctx, msgs); err != nil {
 				return sample{}, err

@@ -14,9 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
-	"github.com/lodestonehq/lodestone/connectors/referralrock"
 	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/rules"
@@ -27,17 +25,12 @@ const perSecond = 200
 
 // worker opens the whole worker on a data directory, with the rules' first touchpoint after wait.
 func worker(ctx context.Context, dir, wait string, account *connectors.Account) (*app.Worker, error) {
-	ops := map[string]lodestone.Operation{}
-	for _, op := range referralrock.Kind().RuleOperations() {
-		op.Name = "referralrock." + op.Name
-		ops[op.Name] = op
-	}
 	return app.Open(ctx, app.Options{
 		Data: dir, Broker: broker.Options{Listen: "none", MaxStore: 64 << 30}, HTTPListen: "none", Log: slog.New(slog.DiscardHandler),
 		Rules: func() ([]rules.File, error) {
 			return []rules.File{{Name: "bench.yaml", Data: fmt.Appendf(nil, ruleFile, wait)}}, nil
 		},
-		RulesOptions: rules.Options{Operations: ops},
+		RulesOptions: rules.Options{Operations: operations()},
 		Accounts: func([]string, prometheus.Registerer, *slog.Logger) (map[string]*connectors.Account, error) {
 			return map[string]*connectors.Account{"referralrock": account}, nil
 		},

@@ -50,16 +50,25 @@ sequences:
 
 // rulebook compiles the rules, with the first touchpoint after wait.
 func rulebook(wait string) (*sequencer.Rulebook, error) {
+	set, err := ruleset(fmt.Sprintf(ruleFile, wait))
+	if err != nil {
+		return nil, err
+	}
+	return sequencer.NewRulebook(set), nil
+}
+
+func ruleset(text string) (*rules.Set, error) {
+	return rules.Compile([]rules.File{{Name: "bench.yaml", Data: []byte(text)}}, rules.Options{Operations: operations()})
+}
+
+// operations are those that the rules may name.
+func operations() map[string]lodestone.Operation {
 	ops := map[string]lodestone.Operation{}
 	for _, op := range referralrock.Kind().RuleOperations() {
 		op.Name = "referralrock." + op.Name
 		ops[op.Name] = op
 	}
-	set, err := rules.Compile([]rules.File{{Name: "bench.yaml", Data: fmt.Appendf(nil, ruleFile, wait)}}, rules.Options{Operations: ops})
-	if err != nil {
-		return nil, err
-	}
-	return sequencer.NewRulebook(set), nil
+	return ops
 }
 
 // address is the n-th lead's: scrambled, so that neighbours in number are no neighbours in the store.

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -216,60 +214,4 @@ func TestAPastThatIsSent(t *testing.T) {
 	if _, err := read(sent.Bytes()); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
 		t.Errorf("the reader hears %v", err)
 	}
-}
-
-// manyLeads are submissions of n leads, three quarters of them once and the others twice.
-func manyLeads(n int) replay.Source {
-	return func(_ context.Context, each func(*replay.Record) error) error {
-		for i := range n {
-			lead := i
-			if i%4 == 3 {
-				lead = i - 3
-			}
-			fields := map[string]any{"email": fmt.Sprintf("lead%d@company%d.example", lead, lead%1000), "name": "Ada", "size": i % 300}
-			if err := each(submission(i, start.Add(time.Duration(i)*time.Second), fields)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-// BenchmarkPlan replays 100,000 submissions of 75,000 leads through two versions. LODESTONE_PLAN sets another
-// number.
-func BenchmarkPlan(b *testing.B) {
-	n := 100_000
-	if s := os.Getenv("LODESTONE_PLAN"); s != "" {
-		if _, err := fmt.Sscan(s, &n); err != nil {
-			b.Fatal(err)
-		}
-	}
-	now, then := compile(b), compile(b, "hot: 50", "hot: 40")
-	var most uint64
-	before := cpu(b)
-	for b.Loop() {
-		r, err := replay.Run(b.Context(), replay.Head{Submissions: uint64(n)}, manyLeads(n), replay.Options{
-			Now: now, Then: then, Accounts: simulate.Accounts(options()), Rates: map[string]float64{"provider": 10}, Sample: 20, Dir: b.TempDir(),
-			Progress: func(uint64, uint64) {
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				most = max(most, m.Sys)
-			},
-		})
-		if err != nil || r.Submissions != uint64(n) {
-			b.Fatal(r, err)
-		}
-	}
-	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "submissions/s")
-	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n*b.N), "cpu-µs/submission")
-	b.ReportMetric(float64(most)/(1<<20), "MiB")
-}
-
-// cpu is the processor time that this process took so far; unlike a clock it does not count what others do.
-func cpu(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
