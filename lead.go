@@ -48,6 +48,29 @@ func (l *Lead) Touchpoint(id string) (*Enrollment, *Touchpoint) {
 	return nil, nil
 }
 
+// Confirmed says when the lead confirmed the address; ok is false when it did not, or took it back since:
+// by withdrawing or refusing consent, by unsubscribing or by a complaint. Consent that was given is confirmed
+// for itself: an address that was confirmed before there was any does not confirm it.
+func (l *Lead) Confirmed() (at time.Time, ok bool) {
+	at = l.Signals[string(SignalConfirmed)]
+	switch c := l.Consent; {
+	case c == nil:
+	case c.Marketing:
+		at = c.Confirmed
+	case !c.At.Before(at):
+		return time.Time{}, false
+	}
+	if at.IsZero() {
+		return time.Time{}, false
+	}
+	for _, kind := range []SignalKind{SignalWithdrawn, SignalUnsubscribed, SignalComplained} {
+		if since, came := l.Signals[string(kind)]; came && !since.Before(at) {
+			return time.Time{}, false
+		}
+	}
+	return at, true
+}
+
 // Line is one line of the ledger: what one rule gave for one submission.
 type Line struct {
 	Rule     string        `json:"rule" msg:"r"`
@@ -134,6 +157,15 @@ type Enrollment struct {
 	// Done names steps that ended before a human moved the enrollment to another version: their
 	// touchpoints exist, so they are not planned again wherever that version has them.
 	Done []string `json:"done,omitempty" msg:"dn,omitempty"`
+	// Awaits is there while the enrollment waits for the lead to confirm the address.
+	Awaits *Awaits `json:"awaits,omitempty" msg:"aw,omitempty"`
+}
+
+// Awaits says that what follows a step waits until the lead has confirmed the address.
+type Awaits struct {
+	Step  string    `json:"step" msg:"s"`  // the one that asked, the last where several did
+	Since time.Time `json:"since" msg:"a"` // when that step ended
+	Until time.Time `json:"until" msg:"u"` // the enrollment ends then
 }
 
 // PastEnrollment remembers how a lead last left a sequence, for `reenter`.

@@ -348,6 +348,76 @@ func (z AttentionKind) Msgsize() (s int) {
 }
 
 // MarshalMsg implements msgp.Marshaler
+func (z Awaits) MarshalMsg(b []byte) (o []byte, err error) {
+	o = msgp.Require(b, z.Msgsize())
+	// map header, size 3
+	// string "s"
+	o = append(o, 0x83, 0xa1, 0x73)
+	o = msgp.AppendString(o, z.Step)
+	// string "a"
+	o = append(o, 0xa1, 0x61)
+	o = msgp.AppendTimeExt(o, z.Since)
+	// string "u"
+	o = append(o, 0xa1, 0x75)
+	o = msgp.AppendTimeExt(o, z.Until)
+	return
+}
+
+// UnmarshalMsg implements msgp.Unmarshaler
+func (z *Awaits) UnmarshalMsg(bts []byte) (o []byte, err error) {
+	var field []byte
+	_ = field
+	var zb0001 uint32
+	zb0001, bts, err = msgp.ReadMapHeaderBytes(bts)
+	if err != nil {
+		err = msgp.WrapError(err)
+		return
+	}
+	for zb0001 > 0 {
+		zb0001--
+		field, bts, err = msgp.ReadMapKeyZC(bts)
+		if err != nil {
+			err = msgp.WrapError(err)
+			return
+		}
+		switch msgp.UnsafeString(field) {
+		case "s":
+			z.Step, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Step")
+				return
+			}
+		case "a":
+			z.Since, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Since")
+				return
+			}
+		case "u":
+			z.Until, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Until")
+				return
+			}
+		default:
+			bts, err = msgp.Skip(bts)
+			if err != nil {
+				err = msgp.WrapError(err)
+				return
+			}
+		}
+	}
+	o = bts
+	return
+}
+
+// Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
+func (z Awaits) Msgsize() (s int) {
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.Step) + 2 + msgp.TimeSize + 2 + msgp.TimeSize
+	return
+}
+
+// MarshalMsg implements msgp.Marshaler
 func (z *CallEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
@@ -1453,8 +1523,8 @@ func (z Email) Msgsize() (s int) {
 func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(17)
-	var zb0001Mask uint32 /* 17 bits */
+	zb0001Len := uint32(18)
+	var zb0001Mask uint32 /* 18 bits */
 	_ = zb0001Mask
 	if z.EndedAt == (time.Time{}) {
 		zb0001Len--
@@ -1483,6 +1553,10 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Done == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10000
+	}
+	if z.Awaits == nil {
+		zb0001Len--
+		zb0001Mask |= 0x20000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -1583,6 +1657,24 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Done)))
 			for za0003 := range z.Done {
 				o = msgp.AppendString(o, z.Done[za0003])
+			}
+		}
+		if (zb0001Mask & 0x20000) == 0 { // if not omitted
+			// string "aw"
+			o = append(o, 0xa2, 0x61, 0x77)
+			if z.Awaits == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				// map header, size 3
+				// string "s"
+				o = append(o, 0x83, 0xa1, 0x73)
+				o = msgp.AppendString(o, z.Awaits.Step)
+				// string "a"
+				o = append(o, 0xa1, 0x61)
+				o = msgp.AppendTimeExt(o, z.Awaits.Since)
+				// string "u"
+				o = append(o, 0xa1, 0x75)
+				o = msgp.AppendTimeExt(o, z.Awaits.Until)
 			}
 		}
 	}
@@ -1770,6 +1862,58 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 					return
 				}
 			}
+		case "aw":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.Awaits = nil
+			} else {
+				if z.Awaits == nil {
+					z.Awaits = new(Awaits)
+				}
+				var zb0005 uint32
+				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Awaits")
+					return
+				}
+				for zb0005 > 0 {
+					zb0005--
+					field, bts, err = msgp.ReadMapKeyZC(bts)
+					if err != nil {
+						err = msgp.WrapError(err, "Awaits")
+						return
+					}
+					switch msgp.UnsafeString(field) {
+					case "s":
+						z.Awaits.Step, bts, err = msgp.ReadStringBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Awaits", "Step")
+							return
+						}
+					case "a":
+						z.Awaits.Since, bts, err = msgp.ReadTimeUTCBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Awaits", "Since")
+							return
+						}
+					case "u":
+						z.Awaits.Until, bts, err = msgp.ReadTimeUTCBytes(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Awaits", "Until")
+							return
+						}
+					default:
+						bts, err = msgp.Skip(bts)
+						if err != nil {
+							err = msgp.WrapError(err, "Awaits")
+							return
+						}
+					}
+				}
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -1806,6 +1950,12 @@ func (z *Enrollment) Msgsize() (s int) {
 	s += 3 + msgp.ArrayHeaderSize
 	for za0003 := range z.Done {
 		s += msgp.StringPrefixSize + len(z.Done[za0003])
+	}
+	s += 3
+	if z.Awaits == nil {
+		s += msgp.NilSize
+	} else {
+		s += 1 + 2 + msgp.StringPrefixSize + len(z.Awaits.Step) + 2 + msgp.TimeSize + 2 + msgp.TimeSize
 	}
 	return
 }

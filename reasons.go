@@ -61,6 +61,10 @@ const (
 	ReasonRateLimited         Reason = "rate_limited"
 	ReasonUnsubscribed        Reason = "unsubscribed"
 	ReasonCheckFailed         Reason = "check_failed"
+	ReasonAwaiting            Reason = "awaiting_confirmation" // of the address
+	ReasonUnconfirmed         Reason = "unconfirmed"           // the address was not confirmed in time
+	ReasonAlreadyConfirmed    Reason = "already_confirmed"     // so nobody is asked again
+	ReasonAddressConfirmed    Reason = "address_confirmed"     // what waited for it has its time now
 )
 
 // ReasonPlanned marks the entry that brings a touchpoint into being. Every touchpoint has exactly
@@ -104,9 +108,13 @@ type Check string
 
 // The checks in the order in which they are made; the first that objects decides.
 const (
-	CheckPaused      Check = "paused"
-	CheckErased      Check = "erased"
-	CheckEnrollment  Check = "enrollment" // ended, or its exit condition is true
+	CheckPaused     Check = "paused"
+	CheckErased     Check = "erased"
+	CheckEnrollment Check = "enrollment" // ended, or its exit condition is true
+
+	// CheckConfirmation is made of steps that ask the lead to confirm the address and of those that wait for it.
+	CheckConfirmation Check = "confirmation"
+
 	CheckCondition   Check = "condition"
 	CheckGrace       Check = "grace"
 	CheckWindow      Check = "window"
@@ -119,6 +127,6 @@ const (
 
 // Checks lists the checks of the gate in their order.
 var Checks = []Check{
-	CheckPaused, CheckErased, CheckEnrollment, CheckCondition, CheckGrace, CheckWindow,
+	CheckPaused, CheckErased, CheckEnrollment, CheckConfirmation, CheckCondition, CheckGrace, CheckWindow,
 	CheckSuppression, CheckConsent, CheckCap, CheckConnector, CheckProvider,
 }

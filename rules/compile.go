@@ -20,7 +20,7 @@ import (
 func Compile(files []File, opts Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}, placed: make(map[*scoring.Program]source), bandPlaces: make(map[string]Pos)}
+	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Links: opts.Link != nil, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}, placed: make(map[*scoring.Program]source), bandPlaces: make(map[string]Pos)}
 	c.operations()
 	if c.parseAll() {
 		c.forms()

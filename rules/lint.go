@@ -45,6 +45,7 @@ func (c *compiler) lint() {
 	for _, q := range c.set.Sequences {
 		l.sequence(q)
 	}
+	l.confirmedConsent()
 	l.overshadowed()
 	l.listWords()
 }
@@ -228,6 +229,7 @@ func (l *linter) sequence(q *Sequence) {
 			given = append(given, scoring.Given{Region: a.False(), Words: "the sequence ends as soon as its exit is true: " + shown(q.Exit)})
 		}
 	}
+	l.confirmations(q)
 	for s := range q.All() {
 		l.stepTime(q, s)
 		l.step(s, given)
@@ -248,7 +250,7 @@ func (l *linter) step(s *Step, given []scoring.Given) {
 	op := l.opts.Operations[s.Do]
 	for _, a := range s.With {
 		p, _ := op.Parameter(a.Name)
-		l.argument(s, p, a.Value, region, writesToLead(op) && !region.OnlyAfter("opened", "clicked", "replied", "joined", "converted"))
+		l.argument(s, p, a.Value, region, writesToLead(op) && !region.OnlyAfter("opened", "clicked", "replied", "joined", "converted", "confirmed"))
 	}
 }
 
@@ -268,6 +270,7 @@ func (l *linter) argument(s *Step, p lodestone.Parameter, t Template, region sco
 		}
 		missing := region.And(a.Nil())
 		switch names := missing.NilNames(); {
+		case l.set.Links && linksOnly(names): // there are links
 		case missing.Empty(), len(t.parts) == 1 && !p.Required:
 		case len(t.parts) > 1:
 			l.at(part.program, 0, "%s, and then nothing stands in this place of the text; write what shall stand there instead, as in ${%s ?? \"…\"}", canBeAbsent(part.program, names), strings.TrimSpace(part.program.Source()))
@@ -290,6 +293,10 @@ func (l *linter) argument(s *Step, p lodestone.Parameter, t Template, region sco
 				canBeAbsent(part.program, names), s.Do, p.Name, strings.TrimSpace(part.program.Source()), instead, only)
 		}
 	}
+}
+
+func linksOnly(names []string) bool {
+	return len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return !strings.HasPrefix(n, "links.") })
 }
 
 func canBeAbsent(p *scoring.Program, names []string) string {

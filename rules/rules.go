@@ -64,8 +64,11 @@ type Options struct {
 	// Configured are the accounts that have settings. Steps of others are warned of; nil says nothing.
 	Configured []string
 
-	// Link is what `links.…` in expressions is; see [scoring.Config].
+	// Link is what `links.…` in expressions is; see [scoring.Config]. nil: there are no links.
 	Link func(name string, email lodestone.Email, now time.Time) string
+
+	// NoLinks says that this will stay so: steps that need one are warned of.
+	NoLinks bool
 }
 
 // Pos is where a definition stands; lines and columns count from 1, in characters.
@@ -86,6 +89,7 @@ type Set struct {
 	Sequences []*Sequence // in the order of assignment: priority, file name, order in the file
 	Tests     []*Test     // by file name, then in file order; no part of the version
 	Schema    *scoring.Schema
+	Links     bool // `links.…` are there; else nil
 	Warnings  Faults
 
 	places map[*scoring.Program][]Pos // of each part of a condition, of the whole of any other
@@ -127,19 +131,20 @@ type Rule struct {
 
 // Sequence is one version of one sequence.
 type Sequence struct {
-	Name            string
-	Version         string // of this sequence alone: the first 12 digits of a SHA-256
-	When            *scoring.Program
-	Priority        int
-	ConsentRequired bool
-	Reenter         Reenter
-	Exit            *scoring.Program // nil: never
-	Zone            string           // [ZoneLead] or an IANA name
-	Window          *clock.Window    // of the steps that have none of their own; nil: at any hour
-	Steps           []Step           // at least one, unless every variant has some
-	Variants        []Variant        // in the order of the file; none: no split
-	Holdout         float64          // the part of one that is enrolled and never contacted
-	Brake           *Brake           // nil: none
+	Name             string
+	Version          string // of this sequence alone: the first 12 digits of a SHA-256
+	When             *scoring.Program
+	Priority         int
+	ConsentRequired  bool
+	ConsentConfirmed bool // and the lead must have confirmed it; ConsentRequired is true as well
+	Reenter          Reenter
+	Exit             *scoring.Program // nil: never
+	Zone             string           // [ZoneLead] or an IANA name
+	Window           *clock.Window    // of the steps that have none of their own; nil: at any hour
+	Steps            []Step           // at least one, unless every variant has some
+	Variants         []Variant        // in the order of the file; none: no split
+	Holdout          float64          // the part of one that is enrolled and never contacted
+	Brake            *Brake           // nil: none
 	Pos
 
 	pace float64 // how much faster than real time it goes; 0: in real time
@@ -169,12 +174,15 @@ type Step struct {
 	Window    *clock.Window    // nil: the sequence's
 	Grace     time.Duration    // how late it may still happen; 0: however late
 	When      *scoring.Program // nil: always
+	Confirm   time.Duration    // how long what follows waits for the lead to confirm the address; 0: it does not
 	Do        string           // connector.operation
 	Connector string
 	Operation string
 	With      []Argument // in the order of their names
 	Variants  []Variant  // in the order of the file; none: no split
 	Pos
+
+	confirmPos Pos
 }
 
 // Argument is one field of an operation's request.

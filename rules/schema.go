@@ -199,7 +199,7 @@ func sequenceSchema() object {
 	sequence := closed(object{
 		"when":     object{"$ref": "#/$defs/condition"},
 		"priority": object{"type": "integer", "default": 0, "examples": []int{10, 100}, "description": "The highest wins. Ties go to the first file by name, then to the first in the file."},
-		"consent":  object{"const": "required", "description": "Steps are skipped for leads who did not agree to marketing."},
+		"consent":  object{"enum": []string{"required", "confirmed"}, "description": "required: steps are skipped for leads who did not agree to marketing. confirmed: also for those who did not confirm the address after they agreed, except steps with confirm, which ask for it.", "examples": []string{"required", "confirmed"}},
 		"reenter": object{
 			"type": "string", "pattern": `^(never|always|[0-9]+[smhdw])$`, "default": "never",
 			"description": "Whether a lead may enter again: never, always, or this long after the last time ended.", "examples": []string{"never", "always", "90d"},
@@ -276,14 +276,15 @@ func stepSchema(opts Options) (step, variant object) {
 		"with":   object{"type": []string{"object", "null"}, "description": "What this variant sends, the whole of it, instead of the step's.", "examples": []any{object{"firstName": "friend"}}},
 	})
 	step = described("One step. When it is done, skipped or failed, the next one follows.", closed(object{
-		"name":   object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence.", "examples": []string{"invite", "remind"}},
-		"after":  described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
-		"cron":   object{"type": "string", "minLength": 1, "description": "A wall-clock time in the sequence's zone: minute, hour, day of the month, month, weekday. The step happens at the next match after the enrollment or after the previous step ended; together with after, at the first match past that wait.", "examples": []string{"0 9 * * TUE", "30 8 1 * *", "0 10 * * MON-FRI"}},
-		"window": described("The hours that this step keeps to, instead of the sequence's.", object{"$ref": "#/$defs/window"}),
-		"grace":  described("How late the step may still happen, counted from its first allowed moment. Later than that it is skipped as stale. Without it, it happens however late.", object{"$ref": "#/$defs/duration"}),
-		"when":   object{"$ref": "#/$defs/condition"},
-		"do":     do,
-		"with":   object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
+		"name":    object{"type": []string{"string", "number"}, "pattern": namePattern.String(), "description": "Names the step in explanations; unique in its sequence.", "examples": []string{"invite", "remind"}},
+		"after":   described("How long after the enrollment, or after the previous step ended. Without it: at once.", object{"$ref": "#/$defs/duration"}),
+		"cron":    object{"type": "string", "minLength": 1, "description": "A wall-clock time in the sequence's zone: minute, hour, day of the month, month, weekday. The step happens at the next match after the enrollment or after the previous step ended; together with after, at the first match past that wait.", "examples": []string{"0 9 * * TUE", "30 8 1 * *", "0 10 * * MON-FRI"}},
+		"window":  described("The hours that this step keeps to, instead of the sequence's.", object{"$ref": "#/$defs/window"}),
+		"confirm": described("Double opt-in: this step asks the lead to confirm the address, with ${links.confirm} in what it sends, and what follows waits until they did, at most this long; then the sequence ends. Who confirmed already is not asked again.", object{"$ref": "#/$defs/duration"}),
+		"grace":   described("How late the step may still happen, counted from its first allowed moment. Later than that it is skipped as stale. Without it, it happens however late.", object{"$ref": "#/$defs/duration"}),
+		"when":    object{"$ref": "#/$defs/condition"},
+		"do":      do,
+		"with":    object{"type": []string{"object", "null"}, "description": "The fields of the operation's request. The lead's address is sent along. ${…} is replaced by the value of an expression.", "examples": []any{object{"firstName": `${fields.first_name ?? "there"}`}}},
 		"variants": object{
 			"type": "object", "minProperties": 2, "maxProperties": 26, "propertyNames": object{"pattern": namePattern.String(), "not": object{"const": VariantHoldout}},
 			"description":          "A split: each lead gets one of the variants, always the same, with its do and with instead of the step's.",

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -24,12 +25,13 @@ var (
 		},
 	}
 	stepKeys = keys{
-		known: []string{"name", "after", "cron", "window", "grace", "when", "do", "with", "variants"},
+		known: []string{"name", "after", "cron", "window", "grace", "when", "confirm", "do", "with", "variants"},
 		meaning: map[string]string{
 			"wait": "after", "delay": "after", "in": "after", "if": "when", "condition": "when", "unless": "when",
 			"action": "do", "run": "do", "call": "do", "send": "do", "operation": "do", "uses": "do",
 			"params": "with", "parameters": "with", "args": "with", "arguments": "with", "fields": "with", "data": "with",
 			"id": "name", "title": "name", "schedule": "cron", "at": "after",
+			"double_opt_in": "confirm", "doi": "confirm", "confirmation": "confirm", "await": "confirm",
 			"hours": "window", "expires": "grace", "stale": "grace", "timeout": "grace",
 		},
 	}
@@ -77,9 +79,10 @@ func (c *compiler) sequence(d *document, e entry) *Sequence {
 				q.Priority = p
 			}
 		case "consent":
-			if n, ok := c.scalar(d, k.value, "the word required", "consent: required"); ok {
-				if q.ConsentRequired = n.Value == "required"; !q.ConsentRequired {
-					c.fault(d, n, "write consent: required, or leave the line out where no consent is needed")
+			if n, ok := c.scalar(d, k.value, "the word required or confirmed", "consent: required"); ok {
+				q.ConsentConfirmed = n.Value == "confirmed"
+				if q.ConsentRequired = q.ConsentConfirmed || n.Value == "required"; !q.ConsentRequired {
+					c.fault(d, n, "write consent: required, or consent: confirmed where it must be confirmed as well, or leave the line out where no consent is needed")
 				}
 			}
 		case "reenter":
@@ -167,6 +170,9 @@ func (c *compiler) steps(d *document, e entry, owner string) (steps []Step) {
 				if v, ok := c.scalar(d, k.value, "a condition", "when: not signals.opened"); ok {
 					s.When = c.expression(d, v, scoring.Boolean, false)
 				}
+			case "confirm":
+				s.confirmPos = pos(d, k.value)
+				s.Confirm = c.period(d, k.value, "confirm: 7d", time.Second, maxConfirm)
 			case "do":
 				do = k.value
 			case "with":

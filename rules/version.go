@@ -56,19 +56,20 @@ type (
 		HalfLife   time.Duration `json:"half_life,omitempty"`
 	}
 	canonicalSequence struct {
-		Name     string             `json:"name"`
-		When     string             `json:"when"`
-		Priority int                `json:"priority,omitempty"`
-		Consent  bool               `json:"consent,omitempty"`
-		Reenter  ReenterMode        `json:"reenter"`
-		Again    time.Duration      `json:"reenter_after,omitempty"`
-		Exit     string             `json:"exit,omitempty"`
-		Zone     string             `json:"zone"`
-		Window   string             `json:"window,omitempty"`
-		Steps    []canonicalStep    `json:"steps"`
-		Variants []canonicalVariant `json:"variants,omitempty"`
-		Holdout  float64            `json:"holdout,omitempty"`
-		Brake    *Brake             `json:"brake,omitempty"`
+		Name      string             `json:"name"`
+		When      string             `json:"when"`
+		Priority  int                `json:"priority,omitempty"`
+		Consent   bool               `json:"consent,omitempty"`
+		Confirmed bool               `json:"consent_confirmed,omitempty"`
+		Reenter   ReenterMode        `json:"reenter"`
+		Again     time.Duration      `json:"reenter_after,omitempty"`
+		Exit      string             `json:"exit,omitempty"`
+		Zone      string             `json:"zone"`
+		Window    string             `json:"window,omitempty"`
+		Steps     []canonicalStep    `json:"steps"`
+		Variants  []canonicalVariant `json:"variants,omitempty"`
+		Holdout   float64            `json:"holdout,omitempty"`
+		Brake     *Brake             `json:"brake,omitempty"`
 	}
 	canonicalStep struct {
 		Name     string              `json:"name"`
@@ -77,6 +78,7 @@ type (
 		Window   string              `json:"window,omitempty"`
 		Grace    time.Duration       `json:"grace,omitempty"`
 		When     string              `json:"when,omitempty"`
+		Confirm  time.Duration       `json:"confirm,omitempty"`
 		Do       string              `json:"do"`
 		With     []canonicalArgument `json:"with,omitempty"`
 		Variants []canonicalVariant  `json:"variants,omitempty"`
@@ -132,7 +134,7 @@ func (c *compiler) version() {
 
 func canonicalOf(q *Sequence) canonicalSequence {
 	out := canonicalSequence{
-		Name: q.Name, When: sourceOf(q.When), Priority: q.Priority, Consent: q.ConsentRequired,
+		Name: q.Name, When: sourceOf(q.When), Priority: q.Priority, Consent: q.ConsentRequired, Confirmed: q.ConsentConfirmed,
 		Reenter: q.Reenter.Mode, Again: q.Reenter.After, Exit: sourceOf(q.Exit), Zone: q.Zone,
 		Window: windowText(q.Window), Steps: canonicalSteps(q.Steps),
 		Variants: canonicalVariants(q.Variants), Holdout: q.Holdout, Brake: q.Brake,
@@ -162,7 +164,7 @@ func canonicalSteps(steps []Step) (out []canonicalStep) {
 	for _, s := range steps {
 		step := canonicalStep{
 			Name: s.Name, After: s.After, Cron: s.Cron.String(), Window: windowText(s.Window), Grace: s.Grace,
-			When: sourceOf(s.When), Do: s.Do,
+			When: sourceOf(s.When), Confirm: s.Confirm, Do: s.Do,
 		}
 		for _, a := range s.With {
 			step.With = append(step.With, canonicalArgumentOf(a))

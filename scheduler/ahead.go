@@ -14,6 +14,10 @@ type Coming struct {
 	State lodestone.TouchpointState // scheduled for those that are not planned yet
 	At    time.Time                 // the earliest moment; it may be later, and the ones after it with it
 
+	// Awaits is until when it waits for the lead to confirm the address; zero: it does not. At is then what it
+	// would be if that happened at once, and what follows counts from there.
+	Awaits time.Time
+
 	// Objections are what the gate would say against it, deferrals that lead to At included. The connector
 	// and the provider are not asked.
 	Objections []lodestone.Verdict
@@ -72,6 +76,9 @@ func (a *ahead) step(e *lodestone.Enrollment, now time.Time) (c Coming, ok bool)
 		c.At = now
 		return c, a.moved(sequencer.Moved{Touchpoint: t.ID, From: t.State, To: lodestone.TouchpointSent}, now)
 	}
+	if sequencer.Held(a.book.Definition(e), e, t.Step) {
+		c.At = now // its time is the deadline, and it may be confirmed at any moment before
+	}
 	paused := a.paused
 	for range maxDeferrals {
 		p := Local(a.st, e, t, a.book, paused, c.At)
@@ -87,6 +94,14 @@ func (a *ahead) step(e *lodestone.Enrollment, now time.Time) (c Coming, ok bool)
 		}
 		c.Objections = append(c.Objections, m.Verdicts[len(m.Verdicts)-1])
 		switch {
+		case m.Reason == lodestone.ReasonAwaiting:
+			c.Awaits = e.Awaits.Until
+			if e, t = a.confirm(t.ID, c.At); t == nil {
+				return c, false
+			}
+			if t.DueAt.After(c.At) {
+				c.At = t.DueAt
+			}
 		case m.Reason == lodestone.ReasonPaused:
 			paused = nil // nobody knows until when; what else stands against it counts as well
 		case m.To == lodestone.TouchpointScheduled && m.DueAt.After(c.At):
@@ -99,6 +114,19 @@ func (a *ahead) step(e *lodestone.Enrollment, now time.Time) (c Coming, ok bool)
 		}
 	}
 	return c, false
+}
+
+// confirm lets the lead confirm the address, and returns where the touchpoint that waited for it stands then; nil
+// when that cannot be said.
+func (a *ahead) confirm(touchpoint string, at time.Time) (*lodestone.Enrollment, *lodestone.Touchpoint) {
+	change, err := sequencer.Plan(a.st.Lead, sequencer.Signalled{Signal: lodestone.Signal{
+		ID: "ahead " + touchpoint, Kind: lodestone.SignalConfirmed, Email: a.st.Lead.Email, At: at, Received: at,
+	}}, a.book, at)
+	if err != nil {
+		return nil, nil
+	}
+	a.st.Lead = change.Lead
+	return a.st.Lead.Touchpoint(touchpoint)
 }
 
 // CheckParameters names, beside the checks of the gate, that what a step needs is there.

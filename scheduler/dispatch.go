@@ -213,7 +213,12 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	}
 	if p.stop != nil {
 		release()
-		return s.move(ctx, email, p.moved())
+		m := p.moved()
+		if m.Reason == lodestone.ReasonUnconfirmed && s.behind(ctx) {
+			// A confirmation that came in time may not be applied yet.
+			m = sequencer.Moved{Touchpoint: t.ID, From: t.State, To: t.State, Reason: lodestone.ReasonAwaiting, DueAt: now.Add(confirmRetry), Verdicts: m.Verdicts, Detail: m.Detail}
+		}
+		return s.move(ctx, email, m)
 	}
 	failpoint.Hit(failpoint.BeforeIntent)
 	act, err := l.intend(ctx, email, p)
@@ -222,6 +227,18 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	}
 	failpoint.Hit(failpoint.AfterIntent)
 	return l.perform(ctx, held, release, email, act, t.Attempts-t.Forgiven+1, t.Delays)
+}
+
+// confirmRetry is how often it is looked whether signals that were behind are applied.
+const confirmRetry = 15 * time.Second
+
+// behind reports whether signals may have come that are not applied yet.
+func (s *Scheduler) behind(ctx context.Context) bool {
+	if s.waiting == nil {
+		return false
+	}
+	n, err := s.waiting(ctx)
+	return err != nil || n > 0
 }
 
 // due returns the lead's touchpoint of this lane that is due, nil when there is none.

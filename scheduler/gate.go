@@ -67,7 +67,7 @@ func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint,
 	p.set, p.seq = book.Sequence(e)
 	p.caps = book.Current().Caps // of today, whatever version the enrollment runs on: they are about the lead
 	for _, check := range []func(){
-		p.checkPaused, p.checkEnrollment, p.checkCondition, p.checkGrace, p.checkWindow, p.checkSuppression, p.checkConsent,
+		p.checkPaused, p.checkEnrollment, p.checkConfirmation, p.checkCondition, p.checkGrace, p.checkWindow, p.checkSuppression, p.checkConsent,
 		p.checkCap,
 	} {
 		if check(); p.stop != nil {
@@ -151,6 +151,48 @@ func (p *Passage) checkHoldout() {
 	}
 }
 
+// checkConfirmation lets what waits for a confirmation wait, and asks nobody for one who has given it.
+func (p *Passage) checkConfirmation() {
+	step := p.step()
+	asks := step != nil && step.Confirm > 0
+	held := sequencer.Held(p.seq, p.e, p.t.Step)
+	if !asks && !held {
+		return // it has nothing to do with confirmations
+	}
+	at, confirmed := p.lead.Confirmed()
+	w := p.e.Awaits
+	switch {
+	case confirmed && asks:
+		p.object(lodestone.CheckConfirmation, "the address was confirmed at "+moment(at)+", so nobody is asked again", objection{
+			to: lodestone.TouchpointSkipped, reason: lodestone.ReasonAlreadyConfirmed,
+		})
+	case confirmed && step != nil: // while the definition was away, which says from when on it may happen
+		p.object(lodestone.CheckConfirmation, "the address was confirmed at "+moment(at), objection{
+			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonAddressConfirmed, until: sequencer.Confirmed(p.seq, step, p.lead, p.e),
+		})
+	case confirmed:
+		p.pass(lodestone.CheckConfirmation, "the address was confirmed at "+moment(at))
+	case w != nil && !p.now.Before(w.Until):
+		p.object(lodestone.CheckConfirmation, fmt.Sprintf("%s asked for a confirmation of the address, at %s, and there was none until %s", asker(w), moment(w.Since), moment(w.Until)), objection{
+			to: lodestone.TouchpointCancelled, reason: lodestone.ReasonUnconfirmed, ends: lodestone.EnrollmentExited,
+		})
+	case held:
+		p.object(lodestone.CheckConfirmation, fmt.Sprintf("it waits until the address is confirmed, which %s asked for at %s; at %s the sequence ends without", asker(w), moment(w.Since), moment(w.Until)), objection{
+			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonAwaiting, until: w.Until,
+		})
+	default:
+		p.pass(lodestone.CheckConfirmation, "the address is not confirmed so far; what follows waits for it, at most "+rules.FormatDuration(step.Confirm))
+	}
+}
+
+// asker names the step that asked for a confirmation.
+func asker(w *lodestone.Awaits) string {
+	if w.Step == "" {
+		return "a step of an earlier version"
+	}
+	return "step " + w.Step
+}
+
 func (p *Passage) step() *rules.Step {
 	if s := p.seq.Find(p.e.Variant, p.t.Step); s != nil {
 		return s.Of(p.t.Variant)
@@ -168,6 +210,10 @@ func (p *Passage) checkCondition() {
 	skip := objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonConditionFalse}
 	switch {
 	case err != nil:
+		if step.Confirm > 0 {
+			// A condition that is false says that the lead need not be asked. This one says nothing.
+			skip.reason = lodestone.ReasonConditionFault
+		}
 		p.object(lodestone.CheckCondition, "when failed, which counts as false: "+err.Error(), skip)
 	case !ok:
 		p.object(lodestone.CheckCondition, "when is false: "+what, skip)
@@ -239,8 +285,24 @@ func (p *Passage) checkConsent() {
 		p.object(lodestone.CheckConsent, "required, and none is on record", objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonNoConsent})
 	case !c.Marketing:
 		p.object(lodestone.CheckConsent, "required, and refused at "+c.At.Format(time.RFC3339), objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonNoConsent})
+	case p.seq.ConsentConfirmed:
+		p.checkConfirmedConsent("given at " + c.At.Format(time.RFC3339))
 	default:
 		p.pass(lodestone.CheckConsent, "given at "+c.At.Format(time.RFC3339))
+	}
+}
+
+// checkConfirmedConsent lets pass what was confirmed, and the question for it.
+func (p *Passage) checkConfirmedConsent(given string) {
+	at, confirmed := p.lead.Confirmed()
+	step := p.step()
+	switch {
+	case confirmed:
+		p.pass(lodestone.CheckConsent, given+", confirmed at "+moment(at))
+	case step != nil && step.Confirm > 0:
+		p.pass(lodestone.CheckConsent, given+", and this step asks for the confirmation")
+	default:
+		p.object(lodestone.CheckConsent, given+" and not confirmed, as this sequence wants it", objection{to: lodestone.TouchpointSkipped, reason: lodestone.ReasonNoConsent})
 	}
 }
 

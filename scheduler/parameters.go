@@ -22,6 +22,9 @@ func (p *Passage) Parameters(op lodestone.Operation) (params map[string]any, mis
 	if op.NoStep != "" {
 		return nil, "it cannot be a step: " + op.NoStep
 	}
+	if step.Confirm > 0 && !p.set.Links && step.Uses("links.confirm") {
+		return nil, "it asks for a confirmation and there is no link to confirm with: http.public_url is not set in the configuration"
+	}
 	params = make(map[string]any, len(step.With))
 	ev := p.set.Schema.Evaluator()
 	defer ev.Release()

@@ -72,6 +72,9 @@ type Config struct {
 	Pace Pace
 	// History is asked about every touchpoint before it goes out; nil: there is nothing to know.
 	History History
+	// Waiting says how many signals came that are not applied yet; nil: none ever. While there are some no
+	// enrollment ends because nobody confirmed.
+	Waiting func(context.Context) (uint64, error)
 	// Now is the wall clock, by which everything is due. What is only waited for is measured by the time of
 	// package time, which nobody sets. nil: [time.Now].
 	Now func() time.Time
@@ -87,6 +90,7 @@ type Scheduler struct {
 	pace      Pace
 	history   History
 	wall      func() time.Time
+	waiting   func(context.Context) (uint64, error)
 
 	mu     sync.Mutex // guards what follows
 	lanes  map[string]*lane
@@ -99,7 +103,7 @@ type Scheduler struct {
 // New makes a scheduler. It does nothing until Run.
 func New(cfg Config) *Scheduler {
 	s := &Scheduler{
-		store: cfg.Store, rulebook: cfg.Rulebook, accounts: cfg.Accounts, log: cfg.Log, committed: cfg.Committed, history: cfg.History,
+		store: cfg.Store, rulebook: cfg.Rulebook, accounts: cfg.Accounts, log: cfg.Log, committed: cfg.Committed, history: cfg.History, waiting: cfg.Waiting,
 		lanes: map[string]*lane{}, pauses: map[string]Pause{}, grow: make(chan string, 64),
 	}
 	if s.pace = cfg.Pace; s.pace == nil {

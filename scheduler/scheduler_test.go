@@ -179,7 +179,8 @@ type bench struct {
 	s     *scheduler.Scheduler
 	stop  func()
 	acct  scheduler.Account
-	set   atomic.Int64 // how far the wall clock was set, against the fake time that timers run by
+	waits func(context.Context) (uint64, error) // signals that are not applied; nil: none
+	set   atomic.Int64                          // how far the wall clock was set, against the fake time that timers run by
 }
 
 // now is the wall clock. It has no reading of the time that nobody sets, as after a restart.
@@ -214,7 +215,7 @@ func (b *bench) open() {
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.s = scheduler.New(scheduler.Config{
-		Store: b.store, Rulebook: b.book.Load, Now: b.now,
+		Store: b.store, Rulebook: b.book.Load, Now: b.now, Waiting: b.waits,
 		Accounts: map[string]scheduler.Account{"provider": b.acct},
 	})
 	done := make(chan error, 1)

@@ -145,8 +145,12 @@ func (p *planner) migrated(ev *Migrated) error {
 		p.note(e, &gone, lodestone.ReasonMigrated)
 		e.Done = append(e.Done, m.Step)
 		t.ID, t.Step, t.Reason, t.Attempts, t.Delays, t.Forgiven = lodestone.TouchpointID(e.ID, m.Stands), m.Stands, "", 0, 0, 0
+		awaits := p.migratedAwait(e, &t, target)
 		p.note(e, &t, lodestone.ReasonPlanned)
-	} else if stuck {
+		if awaits {
+			p.note(e, &t, t.Reason)
+		}
+	} else if p.migratedAwait(e, &t, target); stuck {
 		p.note(e, &t, t.Reason)
 	}
 	e.Touchpoint = &t

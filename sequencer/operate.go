@@ -99,6 +99,7 @@ func (p *planner) operated(ev *Operated) error {
 	}
 	p.note(e, t, t.Reason).Attempt = t.Attempts
 	e.Touchpoint = nil
+	p.asked(e, t)
 	ends := lodestone.EnrollmentState("")
 	if ev.Operation == Cancel {
 		ends = lodestone.EnrollmentCancelled
@@ -218,6 +219,9 @@ func (p *planner) keepFailed(e *lodestone.Enrollment, t *lodestone.Touchpoint) {
 // unpark lets the step go on that stood aside for an earlier one.
 func (p *planner) unpark(e *lodestone.Enrollment) {
 	t := *e.Parked
+	if e.Awaits != nil && p.held(e, t.Step) { // the step before it has asked anew
+		t.PlannedAt, t.DueAt, t.Reason = e.Awaits.Until, e.Awaits.Until, lodestone.ReasonAwaiting
+	}
 	if t.DueAt.Before(p.now) {
 		t.DueAt = p.now
 	}

@@ -30,10 +30,8 @@ import (
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
-// Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved],
-// [Suppressed], [Braked] or [Forgotten].
 // Event is something that a lead's state depends on: [Submitted], [Signalled], [Moved], [Suppressed],
-// [Forgotten], [Migrated] or [Operated].
+// [Braked], [Forgotten], [Migrated] or [Operated].
 type Event interface{ event() }
 
 // Submitted is a usable form submission.
@@ -174,6 +172,15 @@ func (b *Rulebook) Sequence(e *lodestone.Enrollment) (*rules.Set, *rules.Sequenc
 		}
 	}
 	return nil, nil
+}
+
+// Definition is the definition that [Rulebook.Sequence] returns, nil without a rulebook.
+func (b *Rulebook) Definition(e *lodestone.Enrollment) *rules.Sequence {
+	if b == nil {
+		return nil
+	}
+	_, s := b.Sequence(e)
+	return s
 }
 
 // Plan decides what an event means for a lead. A nil lead is a person not known so far. now is when
@@ -344,6 +351,9 @@ func (p *planner) consentSignal(sig *lodestone.Signal) {
 	case sig.Kind == lodestone.SignalWithdrawn && (is == nil || !sig.At.Before(is.At)):
 		p.lead.Consent = &lodestone.Consent{At: sig.At, Submission: sig.ID}
 	case sig.Kind == lodestone.SignalConfirmed && is != nil && is.Marketing:
+		if sig.At.Before(is.Confirmed) {
+			return
+		}
 		confirmed := *is
 		confirmed.Confirmed = sig.At
 		p.lead.Consent = &confirmed
@@ -649,7 +659,11 @@ func (p *planner) schedule(e *lodestone.Enrollment, s *rules.Sequence, step int,
 		Connector: act.Connector, Operation: act.Operation, Variant: variant,
 		State: lodestone.TouchpointScheduled, PlannedAt: due, DueAt: due,
 	}
+	awaits := p.await(e, def)
 	p.note(e, e.Touchpoint, lodestone.ReasonPlanned)
+	if awaits {
+		p.note(e, e.Touchpoint, lodestone.ReasonAwaiting)
+	}
 }
 
 // note records where a touchpoint stands now.
@@ -668,7 +682,7 @@ func (p *planner) note(e *lodestone.Enrollment, t *lodestone.Touchpoint, reason 
 // end ends an enrollment. A touchpoint that only waits is cancelled with it. One whose call is in
 // flight or whose outcome is not known stays until that is settled.
 func (p *planner) end(e *lodestone.Enrollment, state lodestone.EnrollmentState, reason lodestone.Reason, at time.Time) {
-	e.State, e.EndedAt = state, at
+	e.State, e.EndedAt, e.Awaits = state, at, nil
 	if t := e.Touchpoint; t != nil && (t.State == lodestone.TouchpointScheduled || IsBraked(t)) {
 		c := *t
 		c.State = lodestone.TouchpointCancelled
@@ -777,7 +791,12 @@ func (p *planner) signalled(sig *lodestone.Signal) {
 	if sig.Suppresses() {
 		p.suppress(lodestone.Suppression{Email: l.Email, Reason: string(sig.Kind), Source: "signal", At: p.now})
 	}
-	p.exit(sig.At, sig.Kind == lodestone.SignalConverted)
+	if p.exit(sig.At, sig.Kind == lodestone.SignalConverted) {
+		return
+	}
+	if sig.Kind == lodestone.SignalConfirmed {
+		p.confirmed()
+	}
 }
 
 // suppress puts the lead on the suppression list and says so in the journal.
@@ -802,6 +821,9 @@ func (p *planner) suppressed(ev Suppressed) {
 func (p *planner) moved(m *Moved) error {
 	e, t := p.lead.Touchpoint(m.Touchpoint)
 	if t == nil || t.State != m.From || !m.Intended.IsZero() && !m.Intended.Equal(t.Intended) {
+		return ErrMoved
+	}
+	if p.overtaken(e, m.Reason) {
 		return ErrMoved
 	}
 	next := *t
@@ -832,6 +854,9 @@ func (p *planner) moved(m *Moved) error {
 			break
 		}
 		t.DueAt = m.DueAt
+		if m.Reason == lodestone.ReasonAddressConfirmed {
+			e.Awaits, t.PlannedAt = nil, m.DueAt
+		}
 		if was != lodestone.TouchpointScheduled {
 			if m.Counted {
 				t.Attempts++
@@ -839,7 +864,8 @@ func (p *planner) moved(m *Moved) error {
 			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
 		}
 		switch m.Reason {
-		case lodestone.ReasonPaused, lodestone.ReasonResumed, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped:
+		case lodestone.ReasonPaused, lodestone.ReasonResumed, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped,
+			lodestone.ReasonAwaiting, lodestone.ReasonAddressConfirmed:
 			t.Delays = 0 // a human's word, not the provider's trouble
 		default:
 			t.Delays++
@@ -879,6 +905,7 @@ func (p *planner) moved(m *Moved) error {
 	}
 
 	e.Touchpoint = nil
+	p.asked(e, t)
 	p.advance(e, m.Ends, m.Reason)
 	return nil
 }

@@ -396,7 +396,7 @@ func TestRememberedIDsStayBounded(t *testing.T) {
 	}
 }
 
-// timedSequence uses what splits, limits and times a sequence.
+// timedSequence uses what splits, limits and times a sequence, and what waits for a confirmation.
 const timedSequence = `  timed:
     when: form == "news" and fields.first_name == nil
     priority: 200
@@ -410,7 +410,7 @@ const timedSequence = `  timed:
       long: {weight: 2}
       short: {steps: [{name: only, cron: 0 9 * * *, grace: 1d, do: referralrock.invite, with: {firstName: a}}]}
     steps:
-      - {name: one, after: 1d, cron: 0 3 * * TUE, do: referralrock.invite, with: {firstName: a}}
+      - {name: one, after: 1d, cron: 0 3 * * TUE, do: referralrock.invite, with: {firstName: a}, confirm: 30d}
       - name: two
         do: referralrock.invite
         with: {firstName: a}
@@ -464,11 +464,14 @@ func TestPlanProperties(t *testing.T) {
 					t.Fatalf("contacts are out of order: %v", lead.Contacts)
 				}
 			}
-			if e := lead.Active(); e != nil && e.Sequence == "timed" && e.Touchpoint != nil && e.Touchpoint.State == lodestone.TouchpointScheduled && e.Touchpoint.Attempts+e.Touchpoint.Delays == 0 {
+			if e := lead.Active(); e != nil && e.Sequence == "timed" && e.Touchpoint != nil && e.Touchpoint.State == lodestone.TouchpointScheduled && e.Touchpoint.Attempts+e.Touchpoint.Delays == 0 && e.Awaits == nil {
 				q := book.Current().Sequence("timed")
 				if w := q.WindowOf(q.Find(e.Variant, e.Touchpoint.Step)); !w.Contains(e.Touchpoint.PlannedAt, sequencer.ZoneOf(q, lead)) {
 					t.Fatalf("%s is planned at %s, outside of %s", e.Touchpoint.Step, e.Touchpoint.PlannedAt, w)
 				}
+			}
+			if e := lead.Active(); e != nil && e.Touchpoint != nil && e.Touchpoint.Reason == lodestone.ReasonAwaiting && (e.Awaits == nil || !e.Touchpoint.DueAt.Equal(e.Awaits.Until)) {
+				t.Fatalf("%s waits for a confirmation until %s: %+v", e.Touchpoint.Step, e.Touchpoint.DueAt, e.Awaits)
 			}
 			if active > 1 {
 				t.Fatalf("%d active enrollments", active)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -108,7 +110,20 @@ func (s settings) rulesOptions() rules.Options {
 			}
 		}
 	}
-	return rules.Options{Operations: ops}
+	opts := rules.Options{Operations: ops, Link: exampleLink("https://forms.example.com")}
+	if s.Config != nil && s.HTTP.PublicURL != "" {
+		opts.Link = exampleLink(s.HTTP.PublicURL)
+	} else if s.Config != nil && s.File != "" { // nothing will set it
+		opts.Link, opts.NoLinks = nil, true
+	}
+	return opts
+}
+
+// exampleLink makes links as they look. Those that work are made by the key of a data directory.
+func exampleLink(base string) func(string, lodestone.Email, time.Time) string {
+	return func(name string, _ lodestone.Email, _ time.Time) string {
+		return strings.TrimSuffix(base, "/") + "/" + name + "/…"
+	}
 }
 
 // configured are the accounts with settings; nil when no configuration is in reach that could hold

@@ -53,7 +53,14 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	book, err := app.Rulebook(ctx, store, set, cfg.rulesOptions())
+	opts := cfg.rulesOptions()
+	if opts.Link, err = app.Links(store, cfg.HTTP.PublicURL); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if set != nil {
+		set, _ = rules.Compile(set.Files, opts)
+	}
+	book, err := app.Rulebook(ctx, store, set, opts)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

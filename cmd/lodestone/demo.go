@@ -167,10 +167,14 @@ func openDemo(ctx context.Context, c *cli, dir string, files []rules.File, opts 
 		}
 		log = slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
 	}
+	listen, public := cmp.Or(c.flags.httpListen, freeAddr("127.0.0.1:8080")), ""
+	if listen != "none" {
+		public = "http://" + listen
+	}
 	return app.Open(ctx, app.Options{
 		Data:       filepath.Join(dir, "data"),
 		Broker:     broker.Options{Listen: cmp.Or(c.flags.natsListen, freeAddr("127.0.0.1:4222")), MaxStore: 1 << 30},
-		HTTPListen: cmp.Or(c.flags.httpListen, freeAddr("127.0.0.1:8080")), Origins: []string{"*"},
+		HTTPListen: listen, PublicURL: public, Origins: []string{"*"},
 		Rules: func() ([]rules.File, error) { return files, nil }, RulesOptions: opts,
 		Accounts: func(_ []string, reg prometheus.Registerer, log *slog.Logger) (map[string]*connectors.Account, error) {
 			a, err := connectors.Open(referralrock.Kind(), connectors.Settings{

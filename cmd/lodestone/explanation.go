@@ -282,7 +282,9 @@ func stateWords(s lodestone.TouchpointState, r lodestone.Reason) string {
 
 // writeNext says what is still to happen.
 func writeNext(w io.Writer, x *api.Explanation, now time.Time) {
-	if n := x.Next; n != nil {
+	if n := x.Next; n != nil && n.Reason == lodestone.ReasonAwaiting {
+		fmt.Fprintf(w, "\nNext: %s, as soon as the address is confirmed; without that the sequence ends at %s\n", n.Step, moment(n.At, n.AtLocal, n.Zone))
+	} else if n != nil {
 		fmt.Fprintf(w, "\nNext: %s at %s", n.Step, moment(n.At, n.AtLocal, n.Zone))
 		if d := n.At.Sub(now); d > 0 {
 			fmt.Fprintf(w, ", in %s", roughly(d))
@@ -311,8 +313,11 @@ func writeNext(w io.Writer, x *api.Explanation, now time.Time) {
 			if c.Ends != "" {
 				says += ", and the sequence would end there"
 			}
-		case len(c.Objections) > 0:
+		case len(c.Objections) > 0 && c.Awaits.IsZero():
 			says = ": would have to wait"
+		}
+		if !c.Awaits.IsZero() {
+			says = ", if the address is confirmed at once" + says
 		}
 		fmt.Fprintf(w, "  %d. %s, %s: %s%s\n", i+1, c.Step, c.Operation, moment(c.At, c.AtLocal, c.Zone), says)
 		for _, v := range c.Objections {

@@ -153,6 +153,10 @@ func (n *narrator) touchpoint(email lodestone.Email, t *lodestone.TouchpointEntr
 			return
 		}
 		n.line("%s: %s sent by %s; the provider took it%s", email, what, t.Operation, reference(t))
+	case t.State == lodestone.TouchpointScheduled && t.Reason == lodestone.ReasonAwaiting:
+		n.more("%s waits until the address is confirmed", t.Step)
+	case t.State == lodestone.TouchpointScheduled && t.Reason == lodestone.ReasonAddressConfirmed:
+		n.line("%s: the address is confirmed, so %s is planned in %s", email, what, roughly(time.Duration(float64(t.DueAt.Sub(e.At))*n.scale).Round(time.Second)))
 	case t.State == lodestone.TouchpointScheduled:
 		n.line("%s: %s put off%s, tried again in %s%s", email, what, because(t.Reason, ""), roughly(t.DueAt.Sub(e.At).Round(100*time.Millisecond)), detail(t))
 	case t.State == lodestone.TouchpointUnknown && t.Reason != lodestone.ReasonInterrupted && len(t.Verdicts) == 0 && t.Took == 0:

@@ -39,6 +39,9 @@ configuration names. Exit code 3 means that a test failed or that the rule files
 			if err != nil {
 				return err
 			}
+			if opts.Link == nil { // what a deployment lacks is for check to say
+				opts.Link = exampleLink("https://forms.example.com")
+			}
 			if o.match, err = regexp.Compile(o.run); err != nil {
 				return usagef("--run %q is not a regular expression: %w", o.run, err)
 			}

@@ -121,6 +121,8 @@ type Coming struct {
 	Zone      string                    `json:"zone"`
 	Outcome   lodestone.TouchpointState `json:"outcome"` // what would become of it
 	Ends      lodestone.EnrollmentState `json:"ends,omitempty"`
+	// Awaits is until when it waits for the lead to confirm the address; At is then the earliest if that happened now.
+	Awaits time.Time `json:"awaits_confirmation_until,omitzero"`
 	// Objections are what the gate would say against it today. The connector and the provider are asked at the
 	// moment itself and not here.
 	Objections []Verdict `json:"objections"`
@@ -176,7 +178,7 @@ func (x *Explanation) ahead(st sequencer.State, v View) {
 		x.Coming = append(x.Coming, Coming{
 			ID: c.ID, Sequence: c.Sequence, Step: c.Step, Operation: c.Operation, State: c.State,
 			At: c.At, AtLocal: c.At.In(zone).Format(time.RFC3339), Zone: zone.String(),
-			Outcome: c.Outcome, Ends: c.Ends, Objections: verdicts(c.Objections),
+			Outcome: c.Outcome, Ends: c.Ends, Awaits: c.Awaits, Objections: verdicts(c.Objections),
 		})
 	}
 	if st.Lead.Active() != nil {

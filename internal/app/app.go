@@ -140,7 +140,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.links, err = links.New(key); err != nil {
 		return nil, err
 	}
-	w.opts.RulesOptions.Link = w.personLink()
+	w.opts.RulesOptions.Link = personLink(w.links, opts.PublicURL)
 	if err := w.loadRules(ctx); err != nil {
 		return nil, err
 	}
@@ -176,6 +176,7 @@ func (w *Worker) build(ctx context.Context) error {
 	w.scheduler = scheduler.New(scheduler.Config{
 		Store: w.store, Rulebook: w.book.Load, Accounts: w.schedulerAccounts(), Log: w.log, Committed: w.committed,
 		History: w.store,
+		Waiting: func(ctx context.Context) (uint64, error) { return w.signals.Lag(ctx) },
 	})
 	w.outbox = events.New(w.store, w.broker, w.store.Instance(), w.log)
 	intake := func(stream string) *sequencer.Intake {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -12,20 +13,34 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/gateway"
 	"github.com/lodestonehq/lodestone/internal/links"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 	"github.com/lodestonehq/lodestone/sequencer/event"
 )
 
 // personLink makes the links of expressions. Without a public address there are none: a link in a
 // message must work where the message is read.
-func (w *Worker) personLink() func(string, lodestone.Email, time.Time) string {
-	if w.opts.PublicURL == "" {
+func personLink(sealer *links.Sealer, publicURL string) func(string, lodestone.Email, time.Time) string {
+	if publicURL == "" {
 		return nil
 	}
 	purposes := map[string]links.Purpose{"unsubscribe": links.Unsubscribe, "confirm": links.Confirm}
 	return func(name string, email lodestone.Email, now time.Time) string {
-		return gateway.Link(w.links, w.opts.PublicURL, purposes[name], email, now)
+		return gateway.Link(sealer, publicURL, purposes[name], email, now)
 	}
+}
+
+// Links makes the links of expressions as a worker of the store would; nil without a public address.
+func Links(store *boltstore.Store, publicURL string) (func(string, lodestone.Email, time.Time) string, error) {
+	key, err := store.LinkKey()
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := links.New(key)
+	if err != nil {
+		return nil, err
+	}
+	return personLink(sealer, publicURL), nil
 }
 
 // people serves the links that people are given.
@@ -65,12 +80,9 @@ func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodest
 			return nil
 		}
 		w.committed(&results[0].Change)
-	} else {
-		st, err := w.store.State(ctx, email)
-		if err != nil {
-			return err
-		}
-		erased = st.Lead == nil && !st.Erased.IsZero()
+	} else if st, err := w.store.State(ctx, email); err != nil || st.Lead == nil {
+		// Who was erased is not to be known again by a link that is still about.
+		return cmp.Or(err, gateway.ErrUnknownPerson)
 	}
 	if erased {
 		return nil

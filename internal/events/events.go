@@ -267,7 +267,7 @@ func Of(e *lodestone.Entry) []Event {
 	for _, n := range e.Touchpoints {
 		verb := string(n.State)
 		switch {
-		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened, n.State == lodestone.TouchpointScheduled && n.Reason == lodestone.ReasonRetried:
+		case n.Reason == lodestone.ReasonPlanned, n.Reason == lodestone.ReasonReopened, n.State == lodestone.TouchpointScheduled && (n.Reason == lodestone.ReasonRetried || n.Reason == lodestone.ReasonAddressConfirmed):
 			verb = "scheduled"
 		case n.State == lodestone.TouchpointScheduled, n.Reason == lodestone.ReasonBraked: // put off, and nothing was called
 			verb = "deferred"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/links"
+	"github.com/lodestonehq/lodestone/rules"
 )
 
 const (
@@ -21,8 +22,7 @@ const (
 	// ConfirmPath is where links that confirm an address begin.
 	ConfirmPath = "/confirm/"
 
-	confirmLife = 30 * 24 * time.Hour
-	maxChoice   = 4 << 10 // bytes of what is posted to a link; nothing in it matters
+	maxChoice = 4 << 10 // bytes of what is posted to a link; nothing in it matters
 )
 
 // Link is the link of a purpose for an address, under the public address of this gateway: one to
@@ -31,15 +31,19 @@ const (
 func Link(sealer *links.Sealer, publicURL string, purpose links.Purpose, email lodestone.Email, now time.Time) string {
 	path, expires := UnsubscribePath, time.Time{}
 	if purpose == links.Confirm {
-		path, expires = ConfirmPath, now.UTC().Truncate(24*time.Hour).Add(confirmLife)
+		path, expires = ConfirmPath, now.UTC().Truncate(24*time.Hour).Add(rules.ConfirmLinkLife)
 	}
 	return strings.TrimSuffix(publicURL, "/") + path + sealer.Seal(purpose, []byte(email), expires)
 }
 
+// ErrUnknownPerson says that nothing is known of the person any more whose link it is.
+var ErrUnknownPerson = errors.New("nothing is known of this person")
+
 // PeopleOptions of [People].
 type PeopleOptions struct {
 	Links *links.Sealer
-	// Act carries out what a person chose, and returns when it is in force; nil: nothing can be chosen.
+	// Act carries out what a person chose, and returns when it is in force; nil: nothing can be chosen. Its
+	// error may be ErrUnknownPerson.
 	Act        func(context.Context, links.Purpose, lodestone.Email) error
 	Registerer prometheus.Registerer // nil: nobody counts
 	Log        *slog.Logger          // nil: silent
@@ -80,6 +84,8 @@ var words = map[links.Purpose]struct{ ask, text, button, done, doneText string }
 	},
 }
 
+var expiredPage = page{Title: "This link has expired", Text: "Please fill in the form once more; you will get a new one."}
+
 // ServeHTTP implements [http.Handler].
 func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	purpose, token := links.Unsubscribe, strings.TrimPrefix(r.URL.Path, UnsubscribePath)
@@ -94,7 +100,7 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, links.ErrExpired):
 		result("expired")
-		writePage(w, http.StatusGone, page{Title: "This link has expired", Text: "Please fill in the form once more; you will get a new one."})
+		writePage(w, http.StatusGone, expiredPage)
 		return
 	case err != nil || bad != nil:
 		result("forged")
@@ -127,6 +133,11 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err = errNoPublisher
 	if p.Act != nil {
 		err = p.Act(ctx, purpose, email)
+	}
+	if errors.Is(err, ErrUnknownPerson) {
+		result("unknown")
+		writePage(w, http.StatusGone, expiredPage)
+		return
 	}
 	if err != nil {
 		result("failed")

@@ -66,6 +66,16 @@ sequences:
     steps:
       - {name: refer, after: 2h, grace: 12h, do: provider.refer, with: {referralCode: '${fields.code}'}}
       - {name: last, after: 3d, do: provider.invite, with: {firstName: there}}
+  letter:
+    when: fields.country == "GB"
+    priority: 40
+    consent: confirmed
+    reenter: 6d
+    steps:
+      - {name: ask, after: 1h, do: provider.invite, with: {firstName: 'Please ${links.confirm}'}, confirm: 6d}
+      - {name: remind, after: 2d, when: not signals.opened, do: provider.invite, with: {firstName: 'Please ${links.confirm}'}, confirm: 3d}
+      - {name: welcome, after: 2h, cron: "0 9 * * *", do: provider.invite, with: {firstName: '${fields.name ?? "there"}'}}
+      - {name: more, after: 1d, grace: 2h, do: provider.refer, with: {referralCode: '${fields.code ?? "none"}'}}
   warm:
     when: band == "warm"
     priority: 10
@@ -87,7 +97,9 @@ func differingOptions() rules.Options {
 	text := func(name string) []lodestone.Parameter {
 		return []lodestone.Parameter{{Name: name, Type: lodestone.FieldText, Required: true}}
 	}
-	return rules.Options{Operations: map[string]lodestone.Operation{
+	return rules.Options{Link: func(name string, email lodestone.Email, _ time.Time) string {
+		return "https://forms.example.com/" + name + "/" + string(email)
+	}, Operations: map[string]lodestone.Operation{
 		"provider.invite": {Name: "invite", Parameters: text("firstName")},
 		"provider.refer":  {Name: "refer", Parameters: text("referralCode")},
 	}}
@@ -150,7 +162,7 @@ func random(r *rand.Rand, n int) history {
 		at := bubble.Add(time.Duration(r.IntN(20*24))*time.Hour + time.Duration(i+1)*time.Millisecond)
 		rec := replay.Record{Stream: sequencer.SignalsStream, Message: event.Message{Seq: uint64(1_000_000 + n*10 + i), Time: at}}
 		m := &rec.Message
-		switch r.IntN(8) {
+		switch r.IntN(11) {
 		case 0, 1, 2, 3:
 			rec.Stream = sequencer.FormsStream
 			m.Subject, m.Header, m.Data = "lodestone.forms.guide", header, submission(fmt.Sprintf("%d-after-%d", n, i-r.IntN(2)*i), at, false)
@@ -160,6 +172,10 @@ func random(r *rand.Rand, n int) history {
 			m.Subject = "lodestone.signals.opened"
 		case 6:
 			m.Subject = "lodestone.signals.unsubscribed"
+		case 7, 8:
+			m.Subject = "lodestone.signals.confirmed"
+		case 9:
+			m.Subject = "lodestone.signals.withdrawn"
 		default:
 			rec = replay.Record{Message: event.Message{Time: at}, Suppressed: &lodestone.Suppression{Email: h.email, Reason: "asked", Source: "operator", At: at}}
 		}
@@ -356,6 +372,7 @@ func differ(t *testing.T, r *rand.Rand, n int) {
 		"sent accepted", "sent found", "failed refused", "failed bad_parameters", "held unclear", "scheduled absent", "scheduled not_done",
 		"scheduled rate_limited", "scheduled check_failed", "skipped unsubscribed", "skipped suppressed", "skipped no_consent",
 		"skipped condition_false", "skipped stale", "skipped holdout", "scheduled capped", "scheduled outside_window", "cancelled superseded", "cancelled converted",
+		"scheduled awaiting_confirmation", "scheduled address_confirmed", "skipped already_confirmed", "cancelled unconfirmed",
 	} {
 		if came[must] == 0 {
 			t.Errorf("no touchpoint ever came to %q; all of them: %v", must, came)
