@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lodestonehq/lodestone/internal/events"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
+	"github.com/lodestonehq/lodestone/sequencer"
 )
 
 // backlog measures a worker for which many touchpoints wait: the memory that this takes, how soon after
@@ -33,7 +35,14 @@ func backlog(ctx context.Context, r *run) error {
 		return err
 	}
 	r.logf("filling a store with %d leads", leads)
-	err = prefill(ctx, store, waiting, 0, leads, start(), nil)
+	last := uint64(0)
+	err = prefill(ctx, store, waiting, 0, leads, start(), func(results []sequencer.Result) error {
+		last = results[len(results)-1].Change.Entry.Seq
+		return nil
+	})
+	if err == nil {
+		err = store.SetCursor(ctx, events.Cursor, last) // what made the backlog was published when it happened
+	}
 	size := store.Size()
 	if err := errors.Join(err, store.Close()); err != nil {
 		return err

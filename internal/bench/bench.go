@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -228,7 +229,7 @@ func (s sample) rate() float64 { return float64(s.items) / s.took.Seconds() }
 
 // timed measures fn, which does items things.
 func timed(items int, fn func() error) (sample, error) {
-	runtime.GC() // what an earlier round left is not this one's
+	debug.FreeOSMemory() // what an earlier round left is not this one's
 	peak := watchMemory()
 	cpu, begin := processorTime(), time.Now()
 	err := fn()

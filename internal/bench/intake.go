@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -108,19 +109,11 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 		if err != nil {
 			return s, err
 		}
-		applied := 0
-		for _, results := range counted.results {
-			var list []put
-			for i := range results {
-				applied++
-				if list, err = puts(list, &results[i].Change); err != nil {
-					return s, err
-				}
-			}
-			written = append(written, list)
+		if written, err = counted.written(ctx, store); err != nil {
+			return s, err
 		}
-		if applied != items {
-			return s, fmt.Errorf("%d of %d submissions were applied", applied, items)
+		if counted.applied != items {
+			return s, fmt.Errorf("%d of %d submissions were applied", counted.applied, items)
 		}
 		return s, nil
 	}
@@ -137,19 +130,53 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 	return r.alternate(ctx, res, ours, ceiling)
 }
 
-// commits is a store that remembers what each transaction led to.
+// commits is a store that remembers which journal entries each transaction wrote, and no more: what is
+// measured would otherwise carry everything that was ever decided.
 type commits struct {
 	sequencer.Store
 	mu      sync.Mutex
-	results [][]sequencer.Result
+	applied int
+	spans   []span
 }
+
+// span is the journal entries of one transaction: the numbers after the first up to the last.
+type span struct{ first, last uint64 }
 
 func (c *commits) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Result, error) {
 	results, err := c.Store.Commit(ctx, b)
-	if err == nil && len(results) > 0 {
-		c.mu.Lock()
-		c.results = append(c.results, results)
-		c.mu.Unlock()
+	if err != nil || len(results) == 0 {
+		return results, err
 	}
-	return results, err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applied += len(results)
+	first, last := results[0].Change.Entry, results[len(results)-1].Change.Entry
+	if first == nil || last == nil {
+		return results, errors.New("a submission left no entry in the journal")
+	}
+	c.spans = append(c.spans, span{first.Seq - 1, last.Seq})
+	return results, nil
+}
+
+// written is what each transaction put, read from the store.
+func (c *commits) written(ctx context.Context, store *boltstore.Store) (list [][]put, err error) {
+	for _, s := range c.spans {
+		entries, err := store.Journal(ctx, s.first, int(s.last-s.first))
+		if err != nil {
+			return nil, err
+		}
+		var puts []put
+		for i := range entries {
+			st, err := store.State(ctx, entries[i].Lead)
+			if err != nil {
+				return nil, err
+			}
+			puts = append(puts, put{0, []byte(entries[i].Lead), st.Version})
+			if puts, err = entryPuts(puts, &entries[i]); err != nil {
+				return nil, err
+			}
+		}
+		list = append(list, puts)
+	}
+	return list, nil
 }

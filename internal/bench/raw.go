@@ -51,15 +51,20 @@ func puts(list []put, c *sequencer.Change) ([]put, error) {
 	if c.Entry == nil {
 		return list, nil
 	}
-	v, err := c.Entry.MarshalMsg(make([]byte, 1, c.Entry.Msgsize()+1))
+	return entryPuts(list, c.Entry)
+}
+
+// entryPuts is what a journal entry stands for: itself, and the places in the due queue that it made.
+func entryPuts(list []put, e *lodestone.Entry) ([]put, error) {
+	v, err := e.MarshalMsg(make([]byte, 1, e.Msgsize()+1))
 	if err != nil {
 		return nil, err
 	}
-	list = append(list, put{2, binary.BigEndian.AppendUint64(nil, c.Entry.Seq), v})
-	for _, t := range c.Entry.Touchpoints {
+	list = append(list, put{2, binary.BigEndian.AppendUint64(nil, e.Seq), v})
+	for _, t := range e.Touchpoints {
 		if t.Reason == lodestone.ReasonPlanned {
 			k := binary.BigEndian.AppendUint64(nil, uint64(t.DueAt.UnixNano()))
-			list = append(list, put{1, append(k, c.Entry.Lead...), nil})
+			list = append(list, put{1, append(k, e.Lead...), nil})
 		}
 	}
 	return list, nil
