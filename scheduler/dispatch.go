@@ -21,12 +21,15 @@ type lane struct {
 	name  string
 	woken chan struct{} // capacity 1
 	look  chan struct{} // capacity 1
+	work  chan lodestone.Email
 
 	mu     sync.Mutex               // guards what follows
 	next   time.Time                // what the lane sleeps for; zero: nothing
 	asleep bool                     // it sleeps until next
 	busy   map[lodestone.Email]bool // being dispatched
+	out    int                      // of busy: those that have or may have a call out
 	open   map[string]lookup        // touchpoints to look up
+	full   bool                     // the last round took as many as it could
 	turn   string                   // the sequence whose touchpoint was taken last
 }
 
@@ -52,6 +55,7 @@ func (o lookup) givenUp(stored, now time.Time) time.Time {
 func newLane(s *Scheduler, name string) *lane {
 	return &lane{
 		s: s, name: name, woken: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		work: make(chan lodestone.Email),
 		busy: map[lodestone.Email]bool{}, open: map[string]lookup{},
 	}
 }
@@ -77,9 +81,13 @@ func (l *lane) notify(due time.Time) {
 // of a wall clock that is set.
 const maxSleep = time.Minute
 
-func (l *lane) workers() int {
-	return max(1, l.s.accounts[l.name].Concurrency)
-}
+// calls is how many touchpoints may be on their way from the first question to the provider to the act's
+// answer.
+func (l *lane) calls() int { return max(1, l.s.accounts[l.name].Concurrency) }
+
+// limit is how many touchpoints are in hand at a time: while the outcomes of some are on their way to the
+// disk, others have their calls out.
+func (l *lane) limit() int { return 2 * l.calls() }
 
 // run settles what is open, then sends what falls due until ctx is done.
 func (l *lane) run(ctx context.Context) error {
@@ -119,7 +127,7 @@ func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, er
 		return time.Second, nil // what is due waits: nothing says what may be done
 	}
 	l.mu.Lock()
-	free := l.workers() - len(l.busy)
+	free := min(l.calls()-l.out, l.limit()-len(l.busy))
 	busy := maps.Clone(l.busy)
 	l.mu.Unlock()
 	if free <= 0 {
@@ -131,25 +139,50 @@ func (l *lane) round(ctx context.Context, wg *sync.WaitGroup) (time.Duration, er
 		return 0, err
 	}
 	l.mu.Lock()
+	l.out += len(due)
 	for _, d := range due {
 		l.busy[d.Email], l.turn = true, d.Sequence
 	}
-	l.next, l.asleep = next, true
+	l.next, l.asleep, l.full = next, true, len(due) == free
 	l.mu.Unlock()
 	for _, d := range due {
-		wg.Go(func() {
-			l.dispatch(ctx, d.Email)
-			l.mu.Lock()
-			delete(l.busy, d.Email)
-			l.mu.Unlock()
-			l.wake()
-		})
+		select {
+		case l.work <- d.Email:
+		default:
+			wg.Go(func() { l.worker(ctx, d.Email) })
+		}
 	}
 	switch {
 	case next.IsZero() || len(due) == free:
 		return maxSleep, nil
 	default:
 		return min(maxSleep, max(0, next.Sub(now))), nil
+	}
+}
+
+// worker dispatches one touchpoint after the other, until ctx is done. It is kept although there may be
+// nothing to do: a new one would grow its stack anew each time.
+func (l *lane) worker(ctx context.Context, email lodestone.Email) {
+	for {
+		l.dispatch(ctx, email)
+		l.free(func() { delete(l.busy, email) })
+		select {
+		case email = <-l.work:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// free takes note of what is no longer in hand, or has no call out any more, and has the lane look what is
+// due next. With much to do the queue is read for some at a time.
+func (l *lane) free(note func()) {
+	l.mu.Lock()
+	note()
+	idle := !l.full || 8*(l.calls()-l.out) >= l.calls()
+	l.mu.Unlock()
+	if idle {
+		l.wake()
 	}
 }
 
@@ -165,6 +198,8 @@ func (l *lane) dispatch(ctx context.Context, email lodestone.Email) {
 
 func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	s := l.s
+	leave := sync.OnceFunc(func() { l.free(func() { l.out-- }) })
+	defer leave()
 	defer func() {
 		// A fault of ours with one lead must not end the work on all others. What was committed says
 		// where its touchpoint stands; an intent without an outcome is looked up at the next start.
@@ -213,20 +248,25 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	}
 	if p.stop != nil {
 		release()
+		leave()
 		m := p.moved()
 		if m.Reason == lodestone.ReasonUnconfirmed && s.behind(ctx) {
 			// A confirmation that came in time may not be applied yet.
 			m = sequencer.Moved{Touchpoint: t.ID, From: t.State, To: t.State, Reason: lodestone.ReasonAwaiting, DueAt: now.Add(confirmRetry), Verdicts: m.Verdicts, Detail: m.Detail}
 		}
-		return s.move(ctx, email, m)
+		return s.move(ctx, email, st, m)
 	}
 	failpoint.Hit(failpoint.BeforeIntent)
-	act, err := l.intend(ctx, email, p)
+	act, stored, err := l.intend(ctx, email, st, p)
 	if err != nil || act.ID == "" {
 		return err
 	}
 	failpoint.Hit(failpoint.AfterIntent)
-	return l.perform(ctx, held, release, email, act, t.Attempts-t.Forgiven+1, t.Delays)
+	m := l.perform(ctx, held, release, email, act, t.Attempts-t.Forgiven+1, t.Delays)
+	leave()
+	err = l.record(ctx, email, stored, m)
+	failpoint.Hit(failpoint.AfterOutcome)
+	return err
 }
 
 // confirmRetry is how often it is looked whether signals that were behind are applied.
@@ -252,14 +292,17 @@ func (l *lane) due(lead *lodestone.Lead, now time.Time) (*lodestone.Enrollment, 
 	return nil, nil
 }
 
-// intend stores the intent, with the gate's local checks made again inside the transaction. The act
-// returned has no id when the touchpoint is not to be sent after all.
-func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage) (connectors.Act, error) {
+// intend stores the intent of what passed the gate over the state known. The gate's local checks are made
+// again on what the store holds inside the transaction: before it, where that is still known, and in it
+// where anything changed meanwhile. The act returned has no id when the touchpoint is not to be sent after
+// all; the state is the one that the intent left.
+func (l *lane) intend(ctx context.Context, email lodestone.Email, known sequencer.State, first *Passage) (connectors.Act, sequencer.State, error) {
 	s := l.s
 	remote := first.verdicts[len(first.verdicts)-first.asked:] // connector and provider
 	var act connectors.Act
-	_, err := s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
+	w := sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 		act = connectors.Act{} // the function may be called again
+		known.Suppression = st.Suppression
 		if st.Lead == nil {
 			return sequencer.Change{}, sequencer.ErrMoved
 		}
@@ -287,19 +330,21 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, first *Passage
 		var m sequencer.Moved
 		m, act = p.Intent(params, missing)
 		return sequencer.Plan(st.Lead, m, book, now)
-	})
+	}}
+	s.ahead(&w, known)
+	res, err := s.commit(ctx, w)
 	if err != nil {
 		act = connectors.Act{}
 		if errors.Is(err, sequencer.ErrMoved) {
 			err = nil
 		}
 	}
-	return act, err
+	return act, sequencer.State{Lead: res.Change.Lead, Suppression: known.Suppression, Version: res.Version}, err
 }
 
-// perform makes the call with what is held for it, and stores what came of it. A call that began is waited
+// perform makes the call with what is held for it, and says what came of it. A call that began is waited
 // for also while the scheduler stops, at most its timeout.
-func (l *lane) perform(ctx, held context.Context, release func(), email lodestone.Email, act connectors.Act, attempt, delays int) error {
+func (l *lane) perform(ctx, held context.Context, release func(), email lodestone.Email, act connectors.Act, attempt, delays int) sequencer.Moved {
 	a := l.s.accounts[l.name]
 	// The account bounds the request itself.
 	call, cancel := context.WithTimeout(context.WithoutCancel(held), a.Timeout+aroundCall)
@@ -316,9 +361,7 @@ func (l *lane) perform(ctx, held context.Context, release func(), email lodeston
 	if m.To == lodestone.TouchpointUnknown {
 		l.watch(act.ID, lookup{email: email, at: time.Now().Add(m.DueAt.Sub(m.GivenUp)), from: time.Now()})
 	}
-	err = l.record(ctx, email, m)
-	failpoint.Hit(failpoint.AfterOutcome)
-	return err
+	return m
 }
 
 // aroundCall is what a connector has, beside its request, for the questions that belong to the act: whose
@@ -331,9 +374,9 @@ const stopGrace = 12 * time.Second
 
 // record commits an outcome, again and again while the store is in trouble: the alternative is to
 // look it up after the next start. It gives up when the scheduler stops.
-func (l *lane) record(ctx context.Context, email lodestone.Email, m sequencer.Moved) error {
+func (l *lane) record(ctx context.Context, email lodestone.Email, st sequencer.State, m sequencer.Moved) error {
 	for n := 0; ; n++ {
-		err := l.s.move(ctx, email, m)
+		err := l.s.move(ctx, email, st, m)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func (l *lane) orphaned(ctx context.Context) {
 	open := maps.Clone(l.open)
 	l.mu.Unlock()
 	for id, o := range open {
-		if err := l.s.move(ctx, o.email, sequencer.Moved{
+		if err := l.s.move(ctx, o.email, sequencer.State{}, sequencer.Moved{
 			Touchpoint: id, From: lodestone.TouchpointUnknown, To: lodestone.TouchpointUnknown, Reason: lodestone.ReasonNoLookup,
 			Alert: true, Detail: "its outcome is not known, and connectors." + l.name + " has no settings to look it up with",
 		}); err != nil {
@@ -89,7 +89,7 @@ func (l *lane) each(ctx context.Context, now time.Time) {
 	}
 	l.mu.Unlock()
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, l.workers())
+	slots := make(chan struct{}, l.calls())
 	for i := range ids {
 		select {
 		case slots <- struct{}{}:
@@ -149,10 +149,10 @@ func (l *lane) settleOne(ctx context.Context, id string, o lookup) (again time.D
 		return settled, nil
 	}
 	if m, ok := a.repeated(t, s.now()); ok {
-		return settled, s.move(ctx, email, m)
+		return settled, s.move(ctx, email, sequencer.State{}, m)
 	}
 	if a.HoldUnknown {
-		return settled, s.move(ctx, email, a.held(id))
+		return settled, s.move(ctx, email, sequencer.State{}, a.held(id))
 	}
 	asked := s.now()
 	looked := *t
@@ -171,7 +171,7 @@ func (l *lane) settleOne(ctx context.Context, id string, o lookup) (again time.D
 	if m.To == lodestone.TouchpointUnknown {
 		again = max(0, m.DueAt.Sub(now))
 	}
-	err = s.move(ctx, email, m)
+	err = s.move(ctx, email, sequencer.State{}, m)
 	failpoint.Hit(failpoint.AfterSettled)
 	return again, err
 }

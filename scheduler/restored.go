@@ -49,9 +49,9 @@ func (l *lane) ended(ctx context.Context, email lodestone.Email, t *lodestone.To
 	case b.Reason == lodestone.ReasonUnsubscribed:
 		m.Ends = lodestone.EnrollmentUnsubscribed
 	}
-	_, err := l.s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
+	_, err := l.s.commit(ctx, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 		return sequencer.Plan(st.Lead, m, l.s.rulebook(), b.At)
-	})
+	}})
 	switch {
 	case errors.Is(err, sequencer.ErrMoved):
 		return nil

@@ -300,26 +300,50 @@ func (s *Scheduler) paused(scope string) (Pause, bool) {
 
 // commit carries out one write and tells who listens. It outlives ctx for a moment: what a call led
 // to must be recorded also while everything stops.
-func (s *Scheduler) commit(ctx context.Context, email lodestone.Email, plan func(sequencer.State) (sequencer.Change, error)) (sequencer.Change, error) {
+func (s *Scheduler) commit(ctx context.Context, w sequencer.Write) (sequencer.Result, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	results, err := s.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: plan}}})
+	results, err := s.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{w}})
 	if err != nil {
-		return sequencer.Change{}, err
+		return sequencer.Result{}, err
 	}
 	if results[0].Err != nil {
-		return sequencer.Change{}, results[0].Err
+		return sequencer.Result{}, results[0].Err
 	}
 	s.committed(&results[0].Change)
 	s.Notify(&results[0].Change)
-	return results[0].Change, nil
+	return results[0], nil
 }
 
-// move commits one step of a touchpoint.
-func (s *Scheduler) move(ctx context.Context, email lodestone.Email, m sequencer.Moved) error {
-	_, err := s.commit(ctx, email, func(st sequencer.State) (sequencer.Change, error) {
+// ahead plans a write over a state that was read before, so that the transaction has less to do. What is
+// no longer so by then is planned there.
+func (s *Scheduler) ahead(w *sequencer.Write, st sequencer.State) {
+	if st.Version == nil {
+		return // the store does not say what could be compared
+	}
+	s.mu.Lock()
+	shown := s.shown
+	s.mu.Unlock()
+	book := s.rulebook()
+	c, err := w.Plan(st)
+	if err != nil {
+		return
+	}
+	w.Ahead = &sequencer.Ahead{State: st, Change: c, Still: func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.shown == shown && s.rulebook() == book
+	}}
+}
+
+// move commits one step of a touchpoint. st is the state that it was decided on, empty where that is not
+// known.
+func (s *Scheduler) move(ctx context.Context, email lodestone.Email, st sequencer.State, m sequencer.Moved) error {
+	w := sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 		return sequencer.Plan(st.Lead, m, s.rulebook(), s.now())
-	})
+	}}
+	s.ahead(&w, st)
+	_, err := s.commit(ctx, w)
 	if errors.Is(err, sequencer.ErrMoved) {
 		return nil // someone else was quicker, and what is stored is what counts
 	}

@@ -49,6 +49,9 @@ type Write struct {
 type Ahead struct {
 	State  State
 	Change Change
+	// Still says, inside the transaction, whether what the change rests on beside the state is as it was;
+	// nil: there is nothing else. It must be quick.
+	Still func() bool
 }
 
 // ItemKey names one attention item; Seq tells two submissions of one id apart and is 0 for other kinds.
@@ -73,7 +76,9 @@ type State struct {
 // Result is what became of a [Write].
 type Result struct {
 	Change Change
-	Err    error // what Plan returned
+	// Version is that of the lead's record as it was left, as in [State]; nil where the store does not say.
+	Version []byte
+	Err     error // what Plan returned
 }
 
 // AttentionKey names an attention item.
