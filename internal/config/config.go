@@ -22,6 +22,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,6 +73,11 @@ type HTTP struct {
 	PublicURL string   // where browsers reach Listen; empty: where their request went
 
 	FormSecrets string // path of a file; empty: no form is signed
+
+	TLSCert, TLSKey string         // paths of files; empty: plain HTTP
+	TrustedProxies  []netip.Prefix // whose word about where a request came from is believed
+	Forwarded       string         // the headers that they say it in: x-forwarded or forwarded
+	AcceptPlain     bool           // take passwords and tokens from elsewhere over plain HTTP
 }
 
 // Log says what is logged and how.
@@ -136,6 +142,7 @@ func (c *Config) defaults(l *loader) {
 	c.NATS.Replicas = 1
 	c.HTTP.Listen = "127.0.0.1:8080"
 	c.HTTP.Origins = []string{"*"}
+	c.HTTP.Forwarded = "x-forwarded"
 	c.Log = Log{Level: slog.LevelInfo, Format: "text"}
 	const day = 24 * time.Hour
 	c.Retention = Retention{Journal: 400 * day, Leads: 1100 * day, Attention: 400 * day, Submissions: 90 * day, Events: 7 * day}
@@ -225,6 +232,9 @@ func (l *loader) apply(s setting, v value) {
 
 // finish turns the accounts that were found into connectors and sorts what is not in order yet.
 func (l *loader) finish() {
+	if h := l.config.HTTP; (h.TLSCert == "") != (h.TLSKey == "") {
+		l.fault(place{source: "http.tls"}, "cert and key go together; one of them is missing")
+	}
 	for _, a := range l.accounts {
 		l.config.Connectors = append(l.config.Connectors, a.Connector)
 	}

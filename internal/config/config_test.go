@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -36,7 +37,7 @@ func load(t testing.TB, text string, env []string, flags map[string]string) (*Co
 	}
 	c, err := Load(LoadOptions{Dir: dir, Env: env, Flags: flags, Kinds: kinds})
 	if c != nil { // the folder's name is another one each time
-		for _, p := range []*string{&c.File, &c.Data, &c.Rules, &c.NATS.Credentials, &c.NATS.SystemCredentials, &c.HTTP.FormSecrets} {
+		for _, p := range []*string{&c.File, &c.Data, &c.Rules, &c.NATS.Credentials, &c.NATS.SystemCredentials, &c.HTTP.FormSecrets, &c.HTTP.TLSCert, &c.HTTP.TLSKey} {
 			if rel, ok := strings.CutPrefix(*p, dir+"/"); ok {
 				*p = rel
 			}
@@ -59,7 +60,7 @@ func defaults() Config {
 	return Config{
 		Data: "data", Rules: "rules",
 		NATS: NATS{Listen: "127.0.0.1:4222", Websocket: "none", Replicas: 1},
-		HTTP: HTTP{Listen: "127.0.0.1:8080", Origins: []string{"*"}},
+		HTTP: HTTP{Listen: "127.0.0.1:8080", Origins: []string{"*"}, Forwarded: "x-forwarded"},
 		Log:  Log{Format: "text"}, Retention: kept,
 	}
 }
@@ -102,6 +103,10 @@ nats:
 http:
   listen: "[::1]:9000"
   origins: [https://example.com, "http://localhost:3000"]
+  tls: {cert: /etc/cert.pem, key: /etc/key.pem}
+  trusted_proxies: [10.0.0.7, fd00::/8]
+  forwarded: forwarded
+  accept_plain: true
 log: {level: warn, format: json}
 connectors:
   referralrock:
@@ -130,8 +135,9 @@ connectors:
 		File: FileName, Data: "/srv/data", Rules: "my rules",
 		NATS: NATS{URL: "nats://a:4222, nats://b:4222", Listen: "none", Websocket: "none", Credentials: "nats.creds", Monitor: []string{"http://a:8222", "http://b:8222"},
 			SystemCredentials: "/etc/sys.creds", AcceptUnsynced: true, MaxStore: 3 << 29, MaxBytes: 1 << 20, Replicas: 3},
-		HTTP: HTTP{Listen: "[::1]:9000", Origins: []string{"https://example.com", "http://localhost:3000"}},
-		Log:  Log{Level: slog.LevelWarn, Format: "json"}, Retention: kept,
+		HTTP: HTTP{Listen: "[::1]:9000", Origins: []string{"https://example.com", "http://localhost:3000"}, TLSCert: "/etc/cert.pem", TLSKey: "/etc/key.pem",
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("fd00::/8")}, Forwarded: "forwarded", AcceptPlain: true},
+		Log: Log{Level: slog.LevelWarn, Format: "json"}, Retention: kept,
 		Connectors: []Connector{
 			{Name: "23blocks", Kind: "23blocks", Settings: map[string]string{"app_id": "12345", "form": "landing"}},
 			{Name: "referralrock", Kind: "referralrock", BaseURL: "https://api.referralrock.com", Rate: 10, Concurrency: 4, Timeout: 90 * time.Second,
@@ -156,7 +162,8 @@ func TestEveryVariable(t *testing.T) {
 	values := map[string]string{
 		"data": "d", "rules": "r", "nats.url": "nats://u:p@h:1", "nats.listen": "127.0.0.1:1", "nats.websocket": "127.0.0.1:3", "nats.credentials": "c", "nats.monitor": "http://a:1,http://b:1",
 		"nats.system_credentials": "s", "nats.accept_unsynced": "true", "nats.max_store": "1GB", "nats.max_bytes": "2MB", "nats.replicas": "2",
-		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.form_secrets": "f", "log.level": "error", "log.format": "json",
+		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.form_secrets": "f",
+		"http.tls.cert": "tc", "http.tls.key": "tk", "http.trusted_proxies": "10.1.2.3/8,::1", "http.forwarded": "forwarded", "http.accept_plain": "true", "log.level": "error", "log.format": "json",
 		"base_url": "https://x", "rate": "3600/h", "concurrency": "2", "timeout": "500ms", "attempts": "4", "settle": "1d", "suppression": "provider",
 		"on_unknown": "lookup", "insecure": "1",
 		"retention.journal": "10d", "retention.leads": "10w", "retention.attention": "48h", "retention.submissions": "3d", "retention.events": "1d",
@@ -183,8 +190,9 @@ func TestEveryVariable(t *testing.T) {
 		Data: "d", Rules: "r",
 		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Websocket: "127.0.0.1:3", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
 			AcceptUnsynced: true, MaxStore: 1e9, MaxBytes: 2e6, Replicas: 2},
-		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", FormSecrets: "f"},
-		Log:  Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},
+		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", FormSecrets: "f", TLSCert: "tc", TLSKey: "tk",
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, Forwarded: "forwarded", AcceptPlain: true},
+		Log: Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},
 		Connectors: []Connector{{Name: "referralrock", Kind: "referralrock", BaseURL: "https://x", Rate: 1, Concurrency: 2, Timeout: 500 * time.Millisecond,
 			Attempts: 4, Settle: 24 * time.Hour, Suppression: "provider", OnUnknown: "lookup", Insecure: true, Settings: map[string]string{}, Secrets: map[string]Secret{}}},
 	}

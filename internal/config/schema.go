@@ -20,11 +20,10 @@ func JSONSchema() []byte {
 	root["title"] = "Lodestone configuration"
 	for _, s := range new(Config).settings() {
 		at := root
-		section, key, nested := strings.Cut(s.path, ".")
-		if nested {
-			at = child(root, section)
-		} else {
-			key = section
+		sections := strings.Split(s.path, ".")
+		key := sections[len(sections)-1]
+		for _, section := range sections[:len(sections)-1] {
+			at = child(at, section)
 		}
 		at["properties"].(map[string]any)[key] = schemaOf(s)
 	}

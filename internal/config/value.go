@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -87,6 +88,35 @@ func directory(to *string) parser {
 		*to = within(v.dir, v.text)
 		return nil
 	})
+}
+
+func path(to *string) parser {
+	return scalar(func(v value) error {
+		if v.text == "" {
+			return errors.New("want the path of a file")
+		}
+		*to = within(v.dir, v.text)
+		return nil
+	})
+}
+
+// networks reads addresses and networks.
+func networks(to *[]netip.Prefix) parser {
+	return func(v value) error {
+		var list []netip.Prefix
+		for _, s := range v.items() {
+			p, err := netip.ParsePrefix(s)
+			if a, one := netip.ParseAddr(s); one == nil {
+				p, err = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+			}
+			if err != nil || p.Addr().Is4In6() || p.Addr().Zone() != "" {
+				return fmt.Errorf("want an address or a network as in 10.0.0.0/8, not %s", quote(s))
+			}
+			list = append(list, p.Masked())
+		}
+		*to = list
+		return nil
+	}
 }
 
 func oneOf(to *string, words ...string) parser {
