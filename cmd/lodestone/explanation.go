@@ -107,79 +107,19 @@ func bandWords(score int, band string, set *rules.Set) string {
 func writeDecision(w io.Writer, x *api.Explanation) {
 	if d := x.Decision; d != nil {
 		if x.History == nil {
-			fmt.Fprintf(w, "\nWhat would follow: %s\n", decisionWords(d, "would be entered"))
+			fmt.Fprintf(w, "\nWhat would follow: %s\n", api.DecisionWords(d, "would be entered"))
 		} else {
-			fmt.Fprintf(w, "\nLast submission: form %s, %s: %s\n", d.Form, utc(d.SubmittedAt), decisionWords(d, "was entered"))
+			fmt.Fprintf(w, "\nLast submission: form %s, %s: %s\n", d.Form, utc(d.SubmittedAt), api.DecisionWords(d, "was entered"))
 		}
 	}
 	var rows [][]string
 	for _, c := range x.Candidates {
-		rows = append(rows, []string{c.Sequence, c.Verdict, candidateWords(&c)})
+		rows = append(rows, []string{c.Sequence, c.Verdict, c.Words()})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(w, "\nSequences, the most important first")
 		table(w, "  ", rows)
 	}
-}
-
-// decisionWords says what a submission led to; entered puts an
-// enrollment as done or as what would be.
-func decisionWords(d *lodestone.Decision, entered string) string {
-	switch d.Reason {
-	case lodestone.ReasonEnrolled:
-		for _, c := range d.Candidates {
-			if c.Verdict == lodestone.VerdictChosen {
-				return "the sequence " + c.Sequence + " " + entered
-			}
-		}
-		return "a sequence " + entered
-	case lodestone.ReasonAlreadyEnrolled:
-		return "already in the sequence that fits best, so nothing changed"
-	case lodestone.ReasonBusy:
-		return "stays in its sequence, which is at least as important"
-	case lodestone.ReasonNoSequence:
-		return "no sequence's condition was true"
-	case lodestone.ReasonNotReentered:
-		return "was in the fitting sequence before, and may not enter it again yet"
-	case lodestone.ReasonBackfill:
-		return "backfill: profile and score only"
-	case lodestone.ReasonDuplicate:
-		return "a repeat of a submission that was applied already"
-	}
-	return string(d.Reason)
-}
-
-func candidateWords(c *api.Candidate) string {
-	if b := c.Because; b != nil {
-		return fmt.Sprintf("%s (%s:%d)", b.Words(), b.File, b.Line)
-	}
-	says := verdictWords(c.Reason)
-	if c.Detail != "" {
-		says += ": " + c.Detail
-	}
-	return says
-}
-
-func verdictWords(r lodestone.Reason) string {
-	switch r {
-	case lodestone.ReasonMatched:
-		return "its condition was true and nothing ranks higher"
-	case lodestone.ReasonLowerPriority:
-		return "its condition was true, another one ranks higher"
-	case lodestone.ReasonConditionFalse:
-		return "its condition was not true"
-	case lodestone.ReasonConditionFault:
-		return "its condition failed, which counts as not true"
-	case lodestone.ReasonAlreadyEnrolled:
-		return "the lead is in it already"
-	case lodestone.ReasonBusy:
-		return "the lead is in a sequence that is at least as important"
-	case lodestone.ReasonReenterNever:
-		return "the lead was in it before, and it is not entered twice"
-	case lodestone.ReasonReenterLater:
-		return "the lead was in it before, and it is too early to enter again"
-	}
-	return words(r)
 }
 
 // shownPast is how many touchpoints of earlier enrollments are shown without being asked for.
@@ -295,7 +235,7 @@ func writeNext(w io.Writer, x *api.Explanation, now time.Time) {
 	} else if len(x.Coming) == 0 {
 		fmt.Fprint(w, "\nNext: nothing is planned")
 		if c := x.Needs; c != nil {
-			fmt.Fprintf(w, ". %s is not entered: %s", c.Sequence, candidateWords(c))
+			fmt.Fprintf(w, ". %s is not entered: %s", c.Sequence, c.Words())
 		}
 		fmt.Fprintln(w)
 	}
@@ -369,13 +309,13 @@ func facts(e *lodestone.Entry) []string {
 	say := func(format string, a ...any) { list = append(list, fmt.Sprintf(format, a...)) }
 	if d := e.Decision; d != nil {
 		if d.Reason == lodestone.ReasonDuplicate {
-			say("form %s: %s", d.Form, decisionWords(d, ""))
+			say("form %s: %s", d.Form, api.DecisionWords(d, ""))
 		} else {
 			band := ""
 			if d.Band != "" {
 				band = ", " + d.Band
 			}
-			say("form %s: score %d%s; %s", d.Form, d.Score, band, decisionWords(d, "was entered"))
+			say("form %s: score %d%s; %s", d.Form, d.Score, band, api.DecisionWords(d, "was entered"))
 		}
 	}
 	if g := e.Signal; g != nil {
@@ -454,8 +394,8 @@ func because(r lodestone.Reason, said string) string {
 	return " (" + words(r) + ")"
 }
 
-// words writes a reason as words: no_answer is "no answer".
-func words(r lodestone.Reason) string { return strings.ReplaceAll(string(r), "_", " ") }
+// words writes a reason as words.
+func words(r lodestone.Reason) string { return api.Words(r) }
 
 func writeAttention(w io.Writer, items []api.Item) {
 	if len(items) == 0 {

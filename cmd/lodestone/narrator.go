@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/sequencer"
@@ -64,6 +65,7 @@ func (n *narrator) introduce(w *app.Worker, box, dir, rulesDir string) {
 	}
 	fmt.Fprintf(n.c.out, "A day of the rules takes ten seconds here.\n")
 	fmt.Fprintf(n.c.out, "NATS at %s, health and metrics at http://%s, sandbox of ReferralRock at http://%s, data in %s\n", w.Broker().URL(), w.Web(), box, dir)
+	fmt.Fprintf(n.c.out, "Open the console in a browser: http://%s/\n", w.Web())
 }
 
 // line writes one line of the story with its time.
@@ -129,7 +131,7 @@ func (n *narrator) decision(email lodestone.Email, d *lodestone.Decision) {
 		}
 		n.more("enters %s%s", chosen, why)
 	} else {
-		n.more("enters no sequence: %s", decisionWords(d, "was entered"))
+		n.more("enters no sequence: %s", api.DecisionWords(d, "was entered"))
 	}
 	if len(not) > 0 {
 		n.more("not %s", joinWords(not))

@@ -106,38 +106,99 @@ const maxHistory = 1000
 // MaxLimit is the most that a limit may ask for.
 const MaxLimit = 100_000
 
-// Handler returns the API's routes.
+// Path is where the API's routes begin.
+const Path = "/api/v1/"
+
+// Right is what a route asks of whoever requests it over the network.
+type Right int
+
+// The rights. The zero value is not answered over the network at all: what hands out or replaces the whole
+// store, takes people away for good, spends money at a provider, or decides which copy acts, is done on the
+// worker's machine.
+const (
+	SocketAlone Right = iota
+	ToRead
+	ToOperate
+)
+
+// Route is one request that the API answers.
+type Route struct {
+	Pattern string // as [http.ServeMux] writes it
+	Right   Right
+	Handler http.Handler
+}
+
+// Routes returns what the API answers.
+func (s *Server) Routes() []Route {
+	list := []Route{
+		{"GET /api/v1/leads/{email}", ToRead, answer(s.lead)},
+		{"GET /api/v1/leads/{email}/record", SocketAlone, http.HandlerFunc(s.record)},
+		{"GET /api/v1/leads/{email}/render", ToRead, answer(s.render)},
+		{"GET /api/v1/leads/{email}/export", ToOperate, answer(s.export)},
+		{"POST /api/v1/leads/{email}/forget", SocketAlone, answer(s.forget)},
+		{"GET /api/v1/queue", ToRead, answer(s.queue)},
+		{"GET /api/v1/attention", ToRead, answer(s.attention)},
+		{"GET /api/v1/suppressions", ToRead, answer(s.suppressions)},
+		{"POST /api/v1/suppressions", ToOperate, answer(s.suppress)},
+		{"GET /api/v1/totals", ToRead, answer(s.totals)},
+		{"GET /api/v1/brakes/{sequence}", ToRead, answer(s.heldByBrake)},
+		{"POST /api/v1/brakes/{sequence}", ToOperate, answer(s.letGo)},
+		{"POST /api/v1/claim", SocketAlone, answer(s.claim)},
+		{"POST /api/v1/calls", SocketAlone, answer(s.call)},
+		{"POST /api/v1/submissions", SocketAlone, answer(s.submissions)},
+		{"GET /api/v1/past", SocketAlone, http.HandlerFunc(s.past)},
+		{"GET /api/v1/pauses", ToRead, answer(s.pauses)},
+		{"POST /api/v1/pauses", ToOperate, answer(s.pause)},
+		{"POST /api/v1/resume", ToOperate, answer(s.resume)},
+		{"GET /api/v1/overdue", ToRead, answer(s.overdue)},
+		{"POST /api/v1/touchpoints/{id}", ToOperate, answer(s.operate)},
+		{"POST /api/v1/release", ToOperate, answer(s.release)},
+		{"POST /api/v1/drop", ToOperate, answer(s.drop)},
+		{"POST /api/v1/migrate", ToOperate, answer(s.migrate)},
+	}
+	return append(list, s.upkeepRoutes()...)
+}
+
+// Handler serves all routes, to whoever can reach the socket.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/leads/{email}", answer(s.lead))
-	mux.HandleFunc("GET /api/v1/leads/{email}/record", s.record)
-	mux.HandleFunc("GET /api/v1/leads/{email}/render", answer(s.render))
-	mux.HandleFunc("GET /api/v1/leads/{email}/export", answer(s.export))
-	mux.HandleFunc("POST /api/v1/leads/{email}/forget", answer(s.forget))
-	mux.HandleFunc("GET /api/v1/queue", answer(s.queue))
-	mux.HandleFunc("GET /api/v1/attention", answer(s.attention))
-	mux.HandleFunc("GET /api/v1/suppressions", answer(s.suppressions))
-	mux.HandleFunc("POST /api/v1/suppressions", answer(s.suppress))
-	mux.HandleFunc("GET /api/v1/totals", answer(s.totals))
-	mux.HandleFunc("GET /api/v1/brakes/{sequence}", answer(s.heldByBrake))
-	mux.HandleFunc("POST /api/v1/brakes/{sequence}", answer(s.letGo))
-	mux.HandleFunc("POST /api/v1/claim", answer(s.claim))
-	mux.HandleFunc("POST /api/v1/calls", answer(s.call))
-	mux.HandleFunc("POST /api/v1/submissions", answer(s.submissions))
-	s.upkeepRoutes(mux)
-	mux.HandleFunc("GET /api/v1/past", s.past)
-	mux.HandleFunc("GET /api/v1/pauses", answer(s.pauses))
-	mux.HandleFunc("POST /api/v1/pauses", answer(s.pause))
-	mux.HandleFunc("POST /api/v1/resume", answer(s.resume))
-	mux.HandleFunc("GET /api/v1/overdue", answer(s.overdue))
-	mux.HandleFunc("POST /api/v1/touchpoints/{id}", answer(s.operate))
-	mux.HandleFunc("POST /api/v1/release", answer(s.release))
-	mux.HandleFunc("POST /api/v1/drop", answer(s.drop))
-	mux.HandleFunc("POST /api/v1/migrate", answer(s.migrate))
-	mux.HandleFunc("/", answer(func(r *http.Request) (any, error) {
-		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
-	}))
+	for _, route := range s.Routes() {
+		mux.Handle(route.Pattern, route.Handler)
+	}
+	mux.Handle("/", Nothing())
 	return mux
+}
+
+// Nothing answers what is no route of the API.
+func Nothing() http.Handler {
+	return answer(func(r *http.Request) (any, error) {
+		return nil, problem(http.StatusNotFound, "there is nothing at %s %s", r.Method, r.URL.Path)
+	})
+}
+
+type actorKey struct{}
+
+// WithActor says who sends a request. It goes before what the request says of itself.
+func WithActor(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, actorKey{}, who)
+}
+
+// actor is who is known to have sent a request; "" when nobody is.
+func actor(r *http.Request) string {
+	who, _ := r.Context().Value(actorKey{}).(string)
+	return who
+}
+
+// byWhom is who stands on record for a request: who is known to have sent it, else who it says. It is an error
+// when neither is there.
+func byWhom(r *http.Request, by *string) error {
+	if who := actor(r); who != "" {
+		*by = who
+	}
+	if *by == "" {
+		return errNobody
+	}
+	return nil
 }
 
 // answer writes what fn returns as JSON, and its error as a problem.
@@ -380,6 +441,9 @@ func (s *Server) suppress(r *http.Request) (any, error) {
 	reason := q.Reason
 	if reason == "" {
 		reason = "by hand"
+	}
+	if who := actor(r); who != "" {
+		reason += ", by " + who
 	}
 	var b sequencer.Batch
 	answer := Suppressed{Changed: []lodestone.Email{}, Unchanged: []lodestone.Email{}}

@@ -53,8 +53,8 @@ func (s *Server) call(r *http.Request) (any, error) {
 	if err := dec.Decode(&q); err != nil {
 		return nil, problem(http.StatusBadRequest, "the body is not what this takes: %v", err)
 	}
-	if q.By == "" {
-		return nil, problem(http.StatusBadRequest, "by is missing: every call is on record with who asked for it")
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	a := s.Accounts[q.Connector]
 	if a == nil {

@@ -149,8 +149,8 @@ func (s *Server) pause(r *http.Request) (any, error) {
 	if err := read(r, &q); err != nil {
 		return nil, err
 	}
-	if q.By == "" {
-		return nil, errNobody
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	if err := s.scope(r.Context(), q.Scope); err != nil {
 		return nil, err
@@ -297,8 +297,8 @@ func (s *Server) resume(r *http.Request) (any, error) {
 	if err := read(r, &q); err != nil {
 		return nil, err
 	}
-	if q.By == "" {
-		return nil, errNobody
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	ctx := r.Context()
 	all, err := s.Store.Paused(ctx)
@@ -426,8 +426,8 @@ func (s *Server) operate(r *http.Request) (any, error) {
 	default:
 		return nil, problem(http.StatusBadRequest, "operation is %q; give retry, cancel, skip or confirm", q.Operation)
 	}
-	if q.By == "" {
-		return nil, errNobody
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	ctx, id := r.Context(), r.PathValue("id")
 	book := s.Rulebook()
@@ -564,8 +564,8 @@ func (s *Server) drop(r *http.Request) (any, error) {
 	if err := read(r, &q); err != nil {
 		return nil, err
 	}
-	if q.By == "" {
-		return nil, errNobody
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	list, err := s.Store.ItemsOf(r.Context(), q.ID)
 	if err != nil {

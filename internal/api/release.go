@@ -46,8 +46,8 @@ func (s *Server) release(r *http.Request) (any, error) {
 	if err := read(r, &q); err != nil {
 		return nil, err
 	}
-	if q.By == "" {
-		return nil, errNobody
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	book := s.Rulebook()
 	if book == nil {

@@ -23,17 +23,19 @@ type Upkeep interface {
 	Dump(ctx context.Context, name, after string, limit int) ([]boltstore.Record, error)
 }
 
-func (s *Server) upkeepRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /api/v1/backup", s.backup)
-	mux.HandleFunc("GET /api/v1/usage", answer(func(*http.Request) (any, error) { return s.Store.Usage() }))
-	mux.HandleFunc("POST /api/v1/compact", answer(s.compact))
-	mux.HandleFunc("GET /api/v1/doctor", answer(func(r *http.Request) (any, error) {
-		if s.Doctor == nil {
-			return nil, problem(http.StatusNotImplemented, "the doctor is not at hand here")
-		}
-		return s.Doctor(r.Context()), nil
-	}))
-	mux.HandleFunc("GET /api/v1/dump", answer(s.dump))
+func (s *Server) upkeepRoutes() []Route {
+	return []Route{
+		{"GET /api/v1/backup", SocketAlone, http.HandlerFunc(s.backup)},
+		{"GET /api/v1/usage", ToRead, answer(func(*http.Request) (any, error) { return s.Store.Usage() })},
+		{"POST /api/v1/compact", SocketAlone, answer(s.compact)},
+		{"GET /api/v1/doctor", SocketAlone, answer(func(r *http.Request) (any, error) { // it reads the whole store
+			if s.Doctor == nil {
+				return nil, problem(http.StatusNotImplemented, "the doctor is not at hand here")
+			}
+			return s.Doctor(r.Context()), nil
+		})},
+		{"GET /api/v1/dump", SocketAlone, answer(s.dump)},
+	}
 }
 
 // backup sends the whole store. What breaks off on the way breaks the connection off, so that half a
