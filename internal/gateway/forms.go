@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/links"
 	"github.com/lodestonehq/lodestone/rules"
@@ -57,7 +57,7 @@ type FormOptions struct {
 	Origins   []string                     // pages whose scripts may post; "*": any
 	Secrets   map[string]connectors.Secret // of forms that are signed, by form
 	PublicURL string                       // where browsers reach this gateway; "": where the request went
-	// ClientIP is the address that a request came from; nil: the other end of the connection.
+	// ClientIP is the address that a request came from; nil: what [access.Of] says.
 	ClientIP    func(*http.Request) string
 	Registerer  prometheus.Registerer // nil: nobody counts
 	Log         *slog.Logger          // nil: silent
@@ -118,7 +118,7 @@ func Forms(o FormOptions) http.Handler {
 		f.BodyTimeout = bodyTimeout
 	}
 	if f.ClientIP == nil {
-		f.ClientIP = peer
+		f.ClientIP = clientIP
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(f.total, f.seconds)
@@ -144,13 +144,12 @@ type forms struct {
 	seconds prometheus.Histogram
 }
 
-// peer is the address at the other end of a connection.
-func peer(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
+// clientIP is the address that a request came from, "" where there is none.
+func clientIP(r *http.Request) string {
+	if a := access.Of(r).Addr; a.IsValid() {
+		return a.String()
 	}
-	return host
+	return ""
 }
 
 // ServeHTTP implements [http.Handler].
@@ -246,11 +245,7 @@ func (f *forms) base(r *http.Request) string {
 	if f.PublicURL != "" {
 		return strings.TrimSuffix(f.PublicURL, "/")
 	}
-	scheme := "http://"
-	if r.TLS != nil {
-		scheme = "https://"
-	}
-	return scheme + r.Host
+	return access.Of(r).Origin()
 }
 
 // taken is a submission that is on disk.

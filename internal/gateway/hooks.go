@@ -58,6 +58,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/access"
 )
 
 const (
@@ -258,7 +259,7 @@ func (h *hooks) refuse(w http.ResponseWriter, account string, no *refusal) {
 
 // take brings one webhook from its address to the stream. The error is a [*refusal].
 func (h *hooks) take(w http.ResponseWriter, r *http.Request, a *hookAccount, rest string) (result string, err error) {
-	leave, ok := h.enter(r.RemoteAddr)
+	leave, ok := h.enter(access.Of(r).Addr)
 	if !ok {
 		no := refuse(http.StatusServiceUnavailable, resultBusy, "too many webhooks at a time; send it again")
 		no.wait = retryAfterBusy

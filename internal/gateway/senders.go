@@ -9,8 +9,8 @@ import (
 
 const (
 	// maxPerAddress is how many webhooks may be under way from one address, so that nobody alone holds all
-	// places. Behind a reverse proxy all senders are one; a quarter of the places is still more than any
-	// provider uses at a time.
+	// places. Behind a reverse proxy that is not trusted all senders are one; a quarter of the places is
+	// still more than any provider uses at a time.
 	maxPerAddress = maxAtOnce / 4
 	// bodyGrace is what a body may take whatever its length; then it has to come at bodyRate, in bytes a
 	// second.
@@ -19,8 +19,8 @@ const (
 )
 
 // enter takes a place, for one sender no more than its share.
-func (h *hooks) enter(remote string) (leave func(), ok bool) {
-	sender := senderOf(remote)
+func (h *hooks) enter(from netip.Addr) (leave func(), ok bool) {
+	sender := senderOf(from)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.from[sender] >= maxPerAddress {
@@ -42,14 +42,9 @@ func (h *hooks) enter(remote string) (leave func(), ok bool) {
 	}, true
 }
 
-// senderOf is whom a connection is counted for: an IPv4 address, or the network of 64 bits that one site
-// has of IPv6.
-func senderOf(remote string) string {
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return remote
-	}
-	a := at.Addr().Unmap().WithZone("")
+// senderOf is whom a request is counted for: an IPv4 address, or the network of 64 bits that one site has
+// of IPv6.
+func senderOf(a netip.Addr) string {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
 			return p.String()
