@@ -18,6 +18,7 @@ import (
 	"github.com/lodestonehq/lodestone/connectors/referralfactory"
 	"github.com/lodestonehq/lodestone/connectors/referralrock"
 	"github.com/lodestonehq/lodestone/connectors/saasquatch"
+	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/config"
@@ -180,6 +181,8 @@ func (s settings) worker(c *cli) (app.Options, error) {
 	return app.Options{
 		HookSecrets: hookSecrets, FormSecrets: formSecrets,
 		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
+		TLSCert: s.HTTP.TLSCert, TLSKey: s.HTTP.TLSKey, AcceptPlain: s.HTTP.AcceptPlain,
+		Proxies:      access.Proxies{Trusted: s.HTTP.TrustedProxies, Header: s.HTTP.Forwarded},
 		Retention:    app.Retention(s.Retention),
 		Rules:        func() ([]rules.File, error) { return rules.ReadDir(s.Rules) },
 		RulesOptions: s.rulesOptions(), WatchRules: s.Rules,

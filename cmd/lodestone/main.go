@@ -158,6 +158,8 @@ func (c *cli) root() *cobra.Command {
 		c.exportCmd,
 		c.claimCmd,
 		c.keysCmd,
+		c.userCmd,
+		c.tokenCmd,
 		c.operationsCmd,
 		c.callCmd,
 		c.hooksCmd,

@@ -52,7 +52,7 @@ the data directory and goes on at the next start.`,
 				at = append(at, "nats", b.URL())
 			}
 			if w.Web() != "" {
-				at = append(at, "http", "http://"+w.Web())
+				at = append(at, "http", w.WebURL())
 			}
 			if book := w.Rulebook(); book != nil {
 				at = append(at, "rules", book.Current().Version)

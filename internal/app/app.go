@@ -4,9 +4,11 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -14,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +27,10 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/internal/console"
 	"github.com/lodestonehq/lodestone/internal/doctor"
 	"github.com/lodestonehq/lodestone/internal/events"
 	"github.com/lodestonehq/lodestone/internal/gateway"
@@ -42,9 +47,13 @@ import (
 type Options struct {
 	Data       string         // data directory
 	Broker     broker.Options // Dir is set from Data when it is empty
-	HTTPListen string         // forms, webhooks, health, readiness, metrics; "none": nowhere
+	HTTPListen string         // forms, webhooks, health, readiness, metrics, console, API; "none": nowhere
 	Origins    []string       // pages whose scripts may post forms; "*": any
 	PublicURL  string         // where browsers reach HTTPListen; "": where their request went
+	// TLSCert and TLSKey are files with what HTTPListen speaks TLS with; "": it speaks plain HTTP.
+	TLSCert, TLSKey string
+	Proxies         access.Proxies // whose word about where a request came from is believed
+	AcceptPlain     bool           // take passwords and tokens from other machines over plain HTTP
 	// Rules reads the rule files as they stand.
 	Rules        func() ([]rules.File, error)
 	RulesOptions rules.Options
@@ -88,6 +97,8 @@ type Worker struct {
 	links          *links.Sealer
 
 	socket, web net.Listener
+	certificate *access.Certificate // nil: plain HTTP
+	console     *console.Console
 	closers     []func() error // last opened first
 
 	forgetting sync.Mutex // one erasure at a time
@@ -127,6 +138,11 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	w.closers = append(w.closers, w.socket.Close)
+	if opts.TLSCert != "" {
+		if w.certificate, err = access.OpenCertificate(opts.TLSCert, opts.TLSKey, w.log); err != nil {
+			return nil, err
+		}
+	}
 	if opts.HTTPListen != "none" && opts.HTTPListen != "" {
 		if w.web, err = net.Listen("tcp", opts.HTTPListen); err != nil {
 			return nil, fmt.Errorf("http.listen: %w; choose another address, or \"none\"", err)
@@ -260,12 +276,23 @@ func (w *Worker) lag(ctx context.Context) (uint64, error) {
 // Broker is the worker's broker; nil while the data directory is an unclaimed copy.
 func (w *Worker) Broker() *broker.Broker { return w.broker }
 
-// Web is where health, readiness and metrics are served; "" when they are not.
+// Web is where forms, health, console and the like are served; "" when they are not.
 func (w *Worker) Web() string {
 	if w.web == nil {
 		return ""
 	}
 	return w.web.Addr().String()
+}
+
+// WebURL is [Worker.Web] as browsers write it.
+func (w *Worker) WebURL() string {
+	switch {
+	case w.web == nil:
+		return ""
+	case w.certificate != nil:
+		return "https://" + w.Web()
+	}
+	return "http://" + w.Web()
 }
 
 // Rulebook is what decisions are made with, nil while there are no usable rule files.
@@ -315,11 +342,9 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	// answered to the end.
 	commands, stopCommands := context.WithCancel(ctx)
 	defer stopCommands()
-	answers.Go(func() error { return serve(commands, w.socket, w.api().Handler(), 12*time.Second) })
+	answers.Go(func() error { return w.serve(commands, w.socket, w.api().Handler(), 12*time.Second, nil) })
 	if w.web != nil {
-		answers.Go(func() error {
-			return serve(serving, w.web, healthHandler(&w.ready, w.metrics.registry, w.hooks(), w.formsHandler(), w.people()), 2*time.Second)
-		})
+		answers.Go(func() error { return w.serve(serving, w.web, w.webHandler(), 2*time.Second, w.certificate) })
 	}
 
 	w.ready.set("")
@@ -417,11 +442,22 @@ func (w *Worker) watch(ctx context.Context, a *connectors.Account, changes <-cha
 	}
 }
 
-// serve answers requests until ctx is done, then lets those under way finish, for as long as grace.
-func serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+// serve answers requests until ctx is done, then lets those under way finish, for as long as grace. With a
+// certificate it speaks TLS.
+func (w *Worker) serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration, c *access.Certificate) error {
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: log.New(serverLog{w.log}, "", 0),
+	}
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
+	go func() {
+		if c == nil {
+			done <- s.Serve(l)
+			return
+		}
+		s.TLSConfig = c.Config()
+		done <- s.ServeTLS(l, "", "")
+	}()
 	select {
 	case err := <-done:
 		return err
@@ -435,6 +471,18 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Durat
 	}
 	<-done // http.ErrServerClosed
 	return err
+}
+
+// serverLog takes what the HTTP server has to say: a panic is worth a warning, a stranger who speaks no TLS is not.
+type serverLog struct{ log *slog.Logger }
+
+func (s serverLog) Write(p []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.HasPrefix(p, []byte("http: TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.Background(), level, strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 func (w *Worker) close() error {

@@ -30,6 +30,7 @@ type rig struct {
 	account  string // the name of the account, in the rules as well
 	rules    string
 	settings connectors.Settings
+	change   func(*Options) // of what the worker is opened with; nil: nothing
 	acts     atomic.Int64
 	acted    chan string // the path of each act
 	told     chan lodestone.Entry
@@ -59,7 +60,7 @@ func (r *rig) open() *Worker {
 		op.Name = r.account + "." + op.Name
 		ops[op.Name] = op
 	}
-	w, err := Open(r.t.Context(), Options{
+	opts := Options{
 		Data: r.dir, Broker: broker.Options{Listen: "none", MaxStore: 1 << 30}, HTTPListen: "none", PublicURL: "https://forms.example.com", Log: slog.New(slog.DiscardHandler),
 		Rules:        func() ([]rules.File, error) { return []rules.File{{Name: "r.yaml", Data: []byte(r.rules)}}, nil },
 		RulesOptions: rules.Options{Operations: ops},
@@ -74,7 +75,11 @@ func (r *rig) open() *Worker {
 				r.told <- *c.Entry
 			}
 		},
-	})
+	}
+	if r.change != nil {
+		r.change(&opts)
+	}
+	w, err := Open(r.t.Context(), opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -3,11 +3,15 @@ package app
 import (
 	"encoding/json"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lodestonehq/lodestone/internal/access"
+	"github.com/lodestonehq/lodestone/internal/api"
+	"github.com/lodestonehq/lodestone/internal/console"
 	"github.com/lodestonehq/lodestone/internal/gateway"
 )
 
@@ -47,32 +51,91 @@ func (r *readiness) state() (reasons, warnings []Notice) {
 	return append(reasons, r.reasons()...), append(warnings, r.warnings()...)
 }
 
-// healthHandler serves liveness, readiness and metrics, and hands webhooks and forms on.
-func healthHandler(ready *readiness, registry *prometheus.Registry, hooks, forms, people http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(gateway.HooksPath, hooks)
-	mux.Handle(gateway.FormsPath, forms)
-	mux.Handle(gateway.AssetsPath, forms)
-	mux.Handle(gateway.TokensPath, forms)
-	mux.Handle(gateway.UnsubscribePath, people)
-	mux.Handle(gateway.ConfirmPath, people)
-	mux.Handle(gateway.ScriptPath, gateway.Script())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("ok\n"))
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		reasons, warnings := ready.state()
-		w.Header().Set("Content-Type", "application/json")
-		if len(reasons) > 0 {
-			w.WriteHeader(http.StatusServiceUnavailable)
+// routes are everything that is served over the network, with what each needs. What is not here is not
+// served, and what says nothing of its need is answered to nobody.
+func (w *Worker) routes() []access.Route {
+	forms, people := w.formsHandler(), w.people()
+	list := []access.Route{
+		{Pattern: gateway.HooksPath, Need: access.NeedAnybody, Handler: w.hooks()},
+		{Pattern: gateway.FormsPath, Need: access.NeedAnybody, Handler: forms},
+		{Pattern: gateway.AssetsPath, Need: access.NeedAnybody, Handler: forms},
+		{Pattern: gateway.TokensPath, Need: access.NeedAnybody, Handler: forms},
+		{Pattern: gateway.UnsubscribePath, Need: access.NeedAnybody, Handler: people},
+		{Pattern: gateway.ConfirmPath, Need: access.NeedAnybody, Handler: people},
+		{Pattern: gateway.ScriptPath, Need: access.NeedAnybody, Handler: gateway.Script()},
+		{Pattern: "GET /healthz", Need: access.NeedAnybody, Handler: http.HandlerFunc(healthz)},
+		{Pattern: "GET /readyz", Need: access.NeedAnybody, Handler: &w.ready},
+		{Pattern: "GET /metrics", Need: access.NeedMetrics, Handler: promhttp.HandlerFor(w.metrics.registry, promhttp.HandlerOpts{})},
+	}
+	for _, route := range w.api().Routes() {
+		need, ok := map[api.Right]access.Need{api.ToRead: access.NeedRead, api.ToOperate: access.NeedOperate}[route.Right]
+		if ok {
+			list = append(list, access.Route{Pattern: route.Pattern, Need: need, Handler: named(route.Handler)})
 		}
-		_ = json.NewEncoder(w).Encode(struct {
-			Ready    bool     `json:"ready"`
-			Reasons  []Notice `json:"reasons"`
-			Warnings []Notice `json:"warnings"`
-		}{len(reasons) == 0, reasons, warnings})
+	}
+	// What is asked for on the socket alone looks from here like what there is not.
+	list = append(list, access.Route{Pattern: api.Path, Need: access.NeedRead, Handler: api.Nothing()})
+	return append(list, w.console.Routes()...)
+}
+
+// named has the API put on record who was let in.
+func named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(api.WithActor(r.Context(), access.From(r.Context()).String())))
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	return mux
+}
+
+// webHandler is what the listener serves.
+func (w *Worker) webHandler() http.Handler {
+	w.console = console.New(console.Options{
+		Client: w.Client(), Log: w.log,
+		Ready: func() (reasons, warnings []string) {
+			r, n := w.ready.state()
+			return details(r), details(n)
+		},
+	})
+	o := access.Options{
+		Book: access.OpenBook(w.opts.Data), Proxies: w.opts.Proxies, AcceptPlain: w.opts.AcceptPlain, TLS: w.certificate != nil,
+		Outside: len(w.opts.Proxies.Trusted) > 0 || outside(w.opts.PublicURL),
+		Page:    w.console.Refused, Registerer: w.metrics.registry, Log: w.log,
+	}
+	guard := access.NewGuard(o)
+	w.console.Door = guard
+	return guard.Handler(w.routes())
+}
+
+// outside reports whether an address leads others than this machine here.
+func outside(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	if err != nil || publicURL == "" {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !a.IsLoopback())
+}
+
+func details(list []Notice) (texts []string) {
+	for _, n := range list {
+		texts = append(texts, n.Detail)
+	}
+	return texts
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// ServeHTTP implements [http.Handler].
+func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	reasons, warnings := r.state()
+	w.Header().Set("Content-Type", "application/json")
+	if len(reasons) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(struct {
+		Ready    bool     `json:"ready"`
+		Reasons  []Notice `json:"reasons"`
+		Warnings []Notice `json:"warnings"`
+	}{len(reasons) == 0, reasons, warnings})
 }
