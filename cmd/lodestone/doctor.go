@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/doctor"
@@ -24,7 +25,7 @@ func (c *cli) doctorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look for what is wrong, and say what to do about it",
-		Long: `Doctor looks at the configuration, the rule files, the data directory (permissions, room on the disk),
+		Long: `Doctor looks at the configuration, the rule files, the data directory (permissions, room on the disk), who can reach the worker over the network and with what right,
 the store (pages, indexes, each lead's history, the counts, whether it is a copy) and the streams against
 what was applied of them. It changes nothing, and works with a running worker as well as without. Each
 finding comes with its remedy; exit code 3 means that there are some.`,
@@ -61,6 +62,33 @@ finding comes with its remedy; exit code 3 means that there are some.`,
 	return cmd
 }
 
+// web is how the worker is reached over the network.
+func (s settings) web() doctor.Web {
+	w := doctor.Web{
+		Listen: s.HTTP.Listen, PublicURL: s.HTTP.PublicURL, TLS: s.HTTP.TLSCert != "", Proxies: s.HTTP.TrustedProxies, AcceptPlain: s.HTTP.AcceptPlain,
+		NATSListen: s.NATS.Listen, NATSPassword: s.NATS.Credentials != "", Secrets: map[string]string{},
+	}
+	if s.NATS.URL != "" {
+		w.NATSListen = "none"
+	}
+	for key, path := range map[string]string{
+		"http.tls.key": s.HTTP.TLSKey, "http.form_secrets": s.HTTP.FormSecrets,
+		"nats.credentials": s.NATS.Credentials, "nats.system_credentials": s.NATS.SystemCredentials,
+	} {
+		if path != "" {
+			w.Secrets[key] = path
+		}
+	}
+	for _, c := range s.Connectors {
+		for name, secret := range c.Secrets {
+			if path := secret.File(); path != "" {
+				w.Secrets["connectors."+c.Name+"."+name] = path
+			}
+		}
+	}
+	return w
+}
+
 // examine makes every check that can be made.
 func (c *cli) examine(ctx context.Context) (r doctor.Report) {
 	cfg, err := c.load()
@@ -89,6 +117,7 @@ func (c *cli) examine(ctx context.Context) (r doctor.Report) {
 	r.Done("configuration", "%s", where)
 	r.Done("rules", "%s", cfg.Rules)
 	r.Directory(cfg.Data)
+	r.Access(cfg.web(), access.OpenBook(cfg.Data), time.Now())
 	if client, ok := api.Dial(cfg.Data); ok {
 		ofWorker, err := client.Doctor(ctx)
 		if err != nil {

@@ -235,7 +235,7 @@ func sortedKeys(m map[string]any) []string {
 }
 
 // httpMain is the program `http METHOD URL [BODY]`, which prints the status and the body of the
-// answer. Scripts use it as people use curl.
+// answer. Scripts use it as people use curl; a token in BEARER goes with the request.
 func httpMain() {
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: http METHOD URL [BODY]")
@@ -247,6 +247,9 @@ func httpMain() {
 		os.Exit(2)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if token := os.Getenv("BEARER"); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

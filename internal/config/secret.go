@@ -48,6 +48,9 @@ func (s Secret) Resolve() (string, error) {
 	return text, nil
 }
 
+// File is the path of the file that the secret stands in, "" when it stands in a variable.
+func (s Secret) File() string { return s.file }
+
 const secretText = "<secret>"
 
 // Format implements fmt.Formatter: every verb prints the same.

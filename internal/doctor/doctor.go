@@ -76,8 +76,7 @@ func (r *Report) Directory(dir string) {
 	if info.Mode().Perm()&0o077 != 0 {
 		r.Find(check, "chmod 700 "+dir, "%s is open to other users (mode %04o)", dir, info.Mode().Perm())
 	}
-	for _, name := range []string{boltstore.FileName, "jetstream"} {
-		path := filepath.Join(dir, name)
+	for _, path := range dataFiles(dir) {
 		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
 			r.Find(check, "chmod go= "+path, "%s is open to other users (mode %04o)", path, info.Mode().Perm())
 		}
