@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -88,4 +90,26 @@ func may(rule []string, target string) bool {
 		}
 	}
 	return false
+}
+
+// The peers that Lodestone is measured beside are a module of their own, so that nobody who builds or
+// imports Lodestone builds theirs.
+func TestPeersAreNotBuiltIn(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", module+"/...")
+	list.Env = append(os.Environ(), "GOWORK=off") // somebody may work on both together
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, module+"/cmd/lodestone") {
+		t.Fatalf("the command is not among the %d packages", len(deps))
+	}
+	for _, p := range deps {
+		for _, no := range []string{module + "/internal/bench/peers", "github.com/riverqueue/", "github.com/hibiken/", "github.com/jackc/", "github.com/redis/"} {
+			if strings.HasPrefix(p, no) {
+				t.Errorf("%s is built with the product", p)
+			}
+		}
+	}
 }
