@@ -118,7 +118,8 @@ type CallEntry struct {
 	Status    int           `json:"status,omitempty" msg:"h,omitempty"`
 	Detail    string        `json:"detail,omitempty" msg:"x,omitempty"`
 	Took      time.Duration `json:"took_ns,omitempty" msg:"w,omitempty"`
-	Trace     string        `json:"trace" msg:"t"` // names this call in logs and to the caller
+	Trace     string        `json:"trace" msg:"t"`                      // names this call in logs and to the caller
+	Person    string        `json:"person,omitempty" msg:"p,omitempty"` // the keyed hash of somebody erased whom it was about
 }
 
 // OperatorEntry records what a person told the worker to do.

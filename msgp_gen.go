@@ -421,8 +421,8 @@ func (z Awaits) Msgsize() (s int) {
 func (z *CallEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(9)
-	var zb0001Mask uint16 /* 9 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Verdicts == nil {
 		zb0001Len--
@@ -439,6 +439,10 @@ func (z *CallEntry) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Took == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.Person == "" {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -487,6 +491,11 @@ func (z *CallEntry) MarshalMsg(b []byte) (o []byte, err error) {
 		// string "t"
 		o = append(o, 0xa1, 0x74)
 		o = msgp.AppendString(o, z.Trace)
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
+			// string "p"
+			o = append(o, 0xa1, 0x70)
+			o = msgp.AppendString(o, z.Person)
+		}
 	}
 	return
 }
@@ -576,6 +585,12 @@ func (z *CallEntry) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Trace")
 				return
 			}
+		case "p":
+			z.Person, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Person")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -594,7 +609,7 @@ func (z *CallEntry) Msgsize() (s int) {
 	for za0001 := range z.Verdicts {
 		s += z.Verdicts[za0001].Msgsize()
 	}
-	s += 2 + msgp.StringPrefixSize + len(z.Class) + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.DurationSize + 2 + msgp.StringPrefixSize + len(z.Trace)
+	s += 2 + msgp.StringPrefixSize + len(z.Class) + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Detail) + 2 + msgp.DurationSize + 2 + msgp.StringPrefixSize + len(z.Trace) + 2 + msgp.StringPrefixSize + len(z.Person)
 	return
 }
 

@@ -360,9 +360,9 @@ func (c *cli) dryRun(ctx context.Context, a config.Connector, e *connectors.Endp
 	return nil
 }
 
-// caller finds the worker, or makes the account and opens the store in this process: every call is put
+// caller finds the worker, or makes the accounts and opens the store in this process: every call is put
 // on record there.
-func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*connection, error) {
+func (c *cli) caller(ctx context.Context, cfg settings, list ...config.Connector) (*connection, error) {
 	if client, ok := api.Dial(cfg.Data); ok {
 		return &connection{client, nil, nil, func() error { return nil }}, nil
 	}
@@ -371,17 +371,31 @@ func (c *cli) caller(ctx context.Context, cfg settings, a config.Connector) (*co
 	if err != nil {
 		return nil, err
 	}
-	requests := prometheus.NewRegistry()
-	account, err := open(a, requests, c.logger(cfg), cfg.connectorState())
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
+	server := &api.Server{
+		Store: store, Rulebook: func() *sequencer.Rulebook { return nil },
+		Accounts: map[string]*connectors.Account{}, Operations: cfg.rulesOptions().Operations,
 	}
-	pace := &pace{path: filepath.Join(cfg.Data, "pace."+a.Name), rate: account.Settings().Rate, requests: requests}
-	if err := pace.wait(ctx); err != nil {
-		return nil, errors.Join(err, store.Close())
+	var paces []*pace
+	for _, a := range list {
+		requests := prometheus.NewRegistry()
+		account, err := open(a, requests, c.logger(cfg), cfg.connectorState())
+		if err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+		pace := &pace{path: filepath.Join(cfg.Data, "pace."+a.Name), rate: account.Settings().Rate, requests: requests}
+		if err := pace.wait(ctx); err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+		server.Accounts[a.Name] = account
+		paces = append(paces, pace)
 	}
-	server := &api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return nil }, Accounts: map[string]*connectors.Account{a.Name: account}}
-	return &connection{api.Direct(server.Handler()), nil, store, func() error { return errors.Join(pace.keep(), store.Close()) }}, nil
+	return &connection{api.Direct(server.Handler()), nil, store, func() error {
+		var errs []error
+		for _, p := range paces {
+			errs = append(errs, p.keep())
+		}
+		return errors.Join(append(errs, store.Close())...)
+	}}, nil
 }
 
 // pace keeps an account's rate across commands that follow each other without a worker, each a process

@@ -26,6 +26,7 @@ type attributes struct {
 	CreatedAt      words           `json:"created_at"`
 	ReferredEmail  words           `json:"referred_email"`
 	RefereeEmail   words           `json:"referee_email"`
+	ReferrerEmail  words           `json:"referrer_email"`
 	Metadata       json.RawMessage // our key is here,
 	Data           json.RawMessage // here by the SDK's names,
 	Payload        json.RawMessage // or here, the SDK's other free field

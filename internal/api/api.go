@@ -52,7 +52,8 @@ type Store interface {
 	Claim(ctx context.Context) error
 	Rewound(ctx context.Context, now time.Time) error
 	Upkeep
-	Erase(ctx context.Context, email lodestone.Email, now time.Time) (boltstore.Erased, sequencer.Change, error)
+	Erase(ctx context.Context, email lodestone.Email, asked time.Time) (boltstore.Erased, sequencer.Change, error)
+	Pseudonym(ctx context.Context, email lodestone.Email) (string, error)
 }
 
 // Server answers the API's requests.

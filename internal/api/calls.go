@@ -43,8 +43,6 @@ const (
 	ClassIntended = "intended" // on record before the call is made
 )
 
-// call passes the gate, puts on record what is about to be done, calls, and puts on record what came of
-// it: a process that ends in between leaves the first of the two.
 func (s *Server) call(r *http.Request) (any, error) {
 	var q Call
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
@@ -56,56 +54,63 @@ func (s *Server) call(r *http.Request) (any, error) {
 	if err := byWhom(r, &q.By); err != nil {
 		return nil, err
 	}
+	return s.carryOut(r.Context(), &q, nil)
+}
+
+// carryOut passes the gate, puts on record what is about to be done, calls, and puts on record what came of
+// it: a process that ends in between leaves the first of the two. Of somebody erased whom it is about nothing
+// goes on record but a keyed hash.
+func (s *Server) carryOut(ctx context.Context, q *Call, of *erased) (done Called, err error) {
 	a := s.Accounts[q.Connector]
 	if a == nil {
-		return nil, problem(http.StatusNotFound, "connector %s is not configured; give it settings under connectors.%s", q.Connector, q.Connector)
+		return done, problem(http.StatusNotFound, "connector %s is not configured; give it settings under connectors.%s", q.Connector, q.Connector)
 	}
-	_, e, err := a.Request(r.Context(), q.Operation, q.Arguments)
+	_, e, err := a.Request(ctx, q.Operation, q.Arguments)
 	var wrong *connectors.ArgumentError
 	switch {
 	case errors.As(err, &wrong):
-		return nil, problem(http.StatusUnprocessableEntity, "%v", wrong)
+		return done, problem(http.StatusUnprocessableEntity, "%v", wrong)
 	case errors.Is(err, connectors.ErrNoOperation):
-		return nil, problem(http.StatusNotFound, "%v; `lodestone operations %s` lists what there is", err, q.Connector)
+		return done, problem(http.StatusNotFound, "%v; `lodestone operations %s` lists what there is", err, q.Connector)
 	case err != nil:
-		return nil, err
+		return done, err
 	}
 	if e.HumanOnly && q.By != ByCommand && q.By != ByConsole {
-		return nil, problem(http.StatusForbidden, "%s.%s is for people alone", q.Connector, q.Operation)
+		return done, problem(http.StatusForbidden, "%s.%s is for people alone", q.Connector, q.Operation)
 	}
 	people, odd := addresses(q.Arguments)
 	if e.Contacts() && odd != "" {
-		return nil, problem(http.StatusUnprocessableEntity, "%s.%s: %s looks like an address and is none that could be checked; give the bare address", q.Connector, q.Operation, odd)
+		return done, problem(http.StatusUnprocessableEntity, "%s.%s: %s looks like an address and is none that could be checked; give the bare address", q.Connector, q.Operation, odd)
 	}
 
-	done := Called{Trace: trace()}
+	done.Trace = trace()
 	record := func(class string) error {
 		c := done
 		c.Class = class
-		return s.audit(context.WithoutCancel(r.Context()), &q, &c, people)
+		return s.audit(context.WithoutCancel(ctx), q, &c, people, of)
 	}
-	ctx, release, stop, err := s.reserve(r.Context(), a, e, people, &done.Verdicts)
+	ctx, release, stop, err := s.reserve(ctx, a, e, people, &done.Verdicts)
 	if err != nil {
-		return nil, err
+		return done, err
 	}
 	defer release()
 	if !stop {
 		if stop, err = s.behind(ctx, a, e, q.Arguments, &people, &done.Verdicts); err != nil {
-			return nil, err
+			return done, err
 		}
 	}
 	if !stop {
 		if stop, err = s.clear(ctx, a, e, people, &done.Verdicts); err != nil {
-			return nil, err
+			return done, err
 		}
 	}
 	if !stop && e.Effect != lodestone.EffectRead {
 		if err := record(ClassIntended); err != nil {
-			return nil, fmt.Errorf("nothing was sent, because it could not be put on record: %w", err)
+			return done, fmt.Errorf("nothing was sent, because it could not be put on record: %w", err)
 		}
 		// What became known while the provider was asked still stops it.
 		if stop, err = s.local(ctx, a, e, people, &done.Verdicts); err != nil {
-			return nil, err
+			return done, err
 		}
 	}
 	if stop {
@@ -126,7 +131,10 @@ func (s *Server) call(r *http.Request) (any, error) {
 	if errors.As(err, &f) {
 		done.Class, done.Status, done.Detail = string(f.Class), f.Status, f.Detail
 	} else if err != nil {
-		return nil, err
+		return done, err
+	}
+	if of != nil {
+		done.Detail = a.Masked(done.Detail, of.email)
 	}
 	if err := record(done.Class); err != nil {
 		// The answer is worth more than the complaint; that it was about to be done is on record.
@@ -261,13 +269,13 @@ func object(v *[]lodestone.Verdict, c lodestone.Check, reason lodestone.Reason, 
 }
 
 // audit puts a call on record, in the chain of the lead that it is about when there is one.
-func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lodestone.Email) error {
+func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lodestone.Email, of *erased) error {
 	arguments, err := json.Marshal(redacted("", q.Arguments))
 	if err != nil {
 		return err
 	}
 	var about lodestone.Email
-	if len(people) == 1 {
+	if len(people) == 1 && of == nil {
 		about = people[0]
 	}
 	now := time.Now().UTC()
@@ -275,6 +283,9 @@ func (s *Server) audit(ctx context.Context, q *Call, done *Called, people []lode
 		By: q.By, Operation: q.Connector + "." + q.Operation, Arguments: string(arguments[:min(len(arguments), maxArguments)]),
 		Verdicts: done.Verdicts, Class: done.Class, Status: done.Status, Detail: done.Detail,
 		Took: time.Duration(done.TookMS) * time.Millisecond, Trace: done.Trace,
+	}
+	if of != nil {
+		entry.Person = of.name
 	}
 	_, err = s.Store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Email: about, Plan: func(st sequencer.State) (sequencer.Change, error) {
 		c := sequencer.Change{Entry: &lodestone.Entry{At: now, Call: &entry}}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -88,16 +89,24 @@ func (s *Server) export(r *http.Request) (any, error) {
 type Forgotten struct {
 	Email lodestone.Email `json:"email"`
 	boltstore.Erased
-	Messages int  `json:"messages"` // deleted from the streams
-	Pending  bool `json:"pending"`  // the streams are not clear yet: a worker does it, now or at its next start
+	Messages int `json:"messages"` // deleted from the streams
+	// Person is the keyed hash by which they stand on record from now on, where the providers were asked.
+	Person  string `json:"person,omitempty"`
+	Pending bool   `json:"pending"` // the streams are not clear yet: a worker does it, now or at its next start
 	// Providers names where the person may be on record, with the operations that delete there.
 	Providers []AtProvider `json:"providers"`
 }
 
-// AtProvider is a provider that was told of a person.
+// AtProvider is a provider that was told of a person, or was asked to forget them.
 type AtProvider struct {
 	Connector  string   `json:"connector"`
 	Operations []string `json:"operations"` // that delete, as `call` takes them
+	// State is empty while the provider is only named; else "clear": it was looked up that nothing is left
+	// but what Kept says, or "remains".
+	State   string    `json:"state,omitempty"`
+	Deleted []Deleted `json:"deleted,omitempty"`
+	Kept    []string  `json:"kept,omitempty"`
+	Detail  string    `json:"detail,omitempty"` // why something remains, and what to do
 }
 
 func (s *Server) forget(r *http.Request) (any, error) {
@@ -113,11 +122,17 @@ func (s *Server) forget(r *http.Request) (any, error) {
 		return nil, err
 	}
 	out := Forgotten{Email: email, Pending: true, Providers: s.atProviders(p)}
-	erased, change, err := s.Store.Erase(r.Context(), email, time.Now().UTC())
+	var there *elsewhere
+	if r.URL.Query().Get("providers") == "true" { // what finds them there goes on record before it is erased here
+		if there, err = s.remainders(r.Context(), email, p); err != nil {
+			return nil, err
+		}
+	}
+	gone, change, err := s.Store.Erase(r.Context(), email, time.Now().UTC())
 	if err != nil {
 		return nil, err
 	}
-	out.Erased = erased
+	out.Erased = gone
 	if change.Entry != nil && s.Committed != nil {
 		s.Committed(&change)
 	}
@@ -129,6 +144,10 @@ func (s *Server) forget(r *http.Request) (any, error) {
 		}
 		out.Pending = !done
 	}
+	if there != nil {
+		out.Person = there.of.name
+		out.Providers = s.forgetThere(context.WithoutCancel(r.Context()), there, gone.Out)
+	}
 	return out, nil
 }
 
@@ -137,7 +156,7 @@ func (s *Server) atProviders(p boltstore.Person) []AtProvider {
 	told := map[string]bool{}
 	for i := range p.History {
 		for _, t := range p.History[i].Touchpoints {
-			if t.State == lodestone.TouchpointIntended || t.State == lodestone.TouchpointSent || t.State == lodestone.TouchpointUnknown {
+			if toldOf(t.State) {
 				c, _ := lodestone.SplitOperation(t.Operation)
 				told[c] = true
 			}
@@ -148,23 +167,27 @@ func (s *Server) atProviders(p boltstore.Person) []AtProvider {
 		}
 	}
 	list := []AtProvider{}
-	for name := range told {
-		at := AtProvider{Connector: name, Operations: []string{}}
-		for full, op := range s.Operations {
-			if c, _ := lodestone.SplitOperation(full); c == name && op.Effect == lodestone.EffectDestroy && deletesPeople(full) {
-				at.Operations = append(at.Operations, full)
-			}
-		}
-		slices.Sort(at.Operations)
-		list = append(list, at)
+	for _, name := range slices.Sorted(maps.Keys(told)) {
+		list = append(list, AtProvider{Connector: name, Operations: s.deleting(name)})
 	}
-	slices.SortFunc(list, func(a, b AtProvider) int {
-		if a.Connector < b.Connector {
-			return -1
-		}
-		return 1
-	})
 	return list
+}
+
+// deleting names the operations of a connector that delete people, in alphabetical order.
+func (s *Server) deleting(connector string) []string {
+	list := []string{}
+	for full, op := range s.Operations {
+		if c, _ := lodestone.SplitOperation(full); c == connector && op.Effect == lodestone.EffectDestroy && deletesPeople(full) {
+			list = append(list, full)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// toldOf reports whether a touchpoint in that state may have told its provider of the person.
+func toldOf(s lodestone.TouchpointState) bool {
+	return s == lodestone.TouchpointIntended || s == lodestone.TouchpointSent || s == lodestone.TouchpointUnknown || s == lodestone.TouchpointHeld
 }
 
 // deletesPeople reports whether an operation that destroys does so to people or what stands in their name, rather
@@ -183,7 +206,11 @@ func (c *Client) Export(ctx context.Context, email string) (x Export, err error)
 	return x, c.Call(ctx, http.MethodGet, "/api/v1/leads/"+url.PathEscape(email)+"/export", nil, nil, &x)
 }
 
-// Forget erases a person.
-func (c *Client) Forget(ctx context.Context, email string) (f Forgotten, err error) {
-	return f, c.Call(ctx, http.MethodPost, "/api/v1/leads/"+url.PathEscape(email)+"/forget", nil, nil, &f)
+// Forget erases a person, also what the providers hold of them when that is asked for.
+func (c *Client) Forget(ctx context.Context, email string, providers bool) (f Forgotten, err error) {
+	var query url.Values
+	if providers {
+		query = url.Values{"providers": {"true"}}
+	}
+	return f, c.Call(ctx, http.MethodPost, "/api/v1/leads/"+url.PathEscape(email)+"/forget", query, nil, &f)
 }

@@ -102,7 +102,7 @@ func forgotten(t *testing.T) (*rig, *Worker) {
 	t.Cleanup(r.start(w))
 	publish(t, w, "lodestone.forms.guide", `{"email":"ada@example.com"}`)
 	r.until(func(e lodestone.Entry) bool { return e.Decision != nil })
-	if _, err := w.Client().Forget(t.Context(), string(ada)); err != nil {
+	if _, err := w.Client().Forget(t.Context(), string(ada), false); err != nil {
 		t.Fatal(err)
 	}
 	gone(t, w, false)
@@ -175,7 +175,7 @@ func TestForgetWaitsForTheOutbox(t *testing.T) {
 	<-h.asked // what was read of her is in memory
 	done := make(chan error, 1)
 	go func() {
-		_, err := w.Client().Forget(t.Context(), string(ada))
+		_, err := w.Client().Forget(t.Context(), string(ada), false)
 		done <- err
 	}()
 	for { // until the store is clear of her
