@@ -11,8 +11,9 @@ import (
 func (c *cli) claimCmd() *cobra.Command {
 	var yes, actedSince bool
 	cmd := &cobra.Command{
-		Use:   "claim",
-		Short: "Say that this data directory is the one that acts",
+		Use:     "claim",
+		Aliases: []string{"adopt"},
+		Short:   "Say that this data directory is the one that acts",
 		Long: `A data directory that was copied or restored is noticed: it answers questions and does nothing
 outward, because the one it was copied from may still be at work. Claim says that this is the one that
 acts from now on. Make sure that the other one does not run any more.
