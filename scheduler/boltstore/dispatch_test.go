@@ -685,8 +685,8 @@ func (d *dispatched) moved(e *lodestone.Entry, tp *lodestone.TouchpointEntry) {
 	legal := map[lodestone.TouchpointState]string{
 		"":                            "scheduled",
 		lodestone.TouchpointScheduled: "scheduled intended skipped cancelled",
-		lodestone.TouchpointIntended:  "sent scheduled unknown failed held",
-		lodestone.TouchpointUnknown:   "sent scheduled unknown failed held",
+		lodestone.TouchpointIntended:  "sent scheduled unknown failed held cancelled", // cancelled: not done, and its enrollment is over
+		lodestone.TouchpointUnknown:   "sent scheduled unknown failed held cancelled",
 		lodestone.TouchpointFailed:    "",
 	}[was]
 	if !slices.Contains(strings.Fields(legal), string(tp.State)) {
@@ -788,15 +788,20 @@ func (d *dispatched) compare(who lodestone.Email) {
 	for _, n := range counts {
 		accounted += n
 	}
-	active, err := d.store.Active(ctx)
-	if err != nil {
-		d.fail("%v", err)
+	if scheduled != accounted {
+		d.fail("%d touchpoints were scheduled and %d are accounted for: %v", scheduled, accounted, counts)
 	}
-	for _, a := range active {
-		ended += uint64(a.N)
-	}
-	if scheduled != accounted || begun != ended {
-		d.fail("%d touchpoints were scheduled and %d are accounted for: %v; %d enrollments began and %d ended or run", scheduled, accounted, counts, begun, ended)
+	if d.step%20 == 0 { // it reads every lead
+		active, err := d.store.Active(ctx)
+		if err != nil {
+			d.fail("%v", err)
+		}
+		for _, a := range active {
+			ended += uint64(a.N)
+		}
+		if begun != ended {
+			d.fail("%d enrollments began and %d ended or run", begun, ended)
+		}
 	}
 }
 
@@ -846,7 +851,10 @@ func TestDispatchModel(t *testing.T) {
 			d.act(d.rng.IntN(1000))
 			d.live(time.Duration(d.rng.IntN(int(90 * time.Second))))
 			d.compare(lodestone.Email(fmt.Sprintf("lead%d@example.com", d.rng.IntN(40))))
-			if d.step%500 == 499 {
+			if d.step%1000 == 999 {
+				if _, err := d.store.PruneJournal(context.Background(), d.now().Add(-48*time.Hour)); err != nil {
+					d.fail("prune: %v", err)
+				}
 				if faults, err := d.store.Check(context.Background()); err != nil || len(faults) > 0 {
 					d.fail("check: %v %v", err, faults)
 				}
