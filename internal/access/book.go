@@ -277,7 +277,7 @@ func (b *Book) read() (list, error) {
 		b.seen, b.held = nil, list{}
 		return list{}, nil
 	}
-	if err == nil && b.seen != nil && os.SameFile(info, b.seen) && info.ModTime().Equal(b.seen.ModTime()) && info.Size() == b.seen.Size() {
+	if err == nil && sameFile(info, b.seen) {
 		return b.held, nil
 	}
 	if err == nil {

@@ -65,6 +65,9 @@ type Who struct {
 	May  Right
 }
 
+// Operates reports whether somebody may tell the worker what to do.
+func (w Who) Operates() bool { return w.May >= Operate }
+
 // String is who it was, for the record: "user ada", "token grafana" or "local".
 func (w Who) String() string { return strings.TrimSpace(w.Kind + " " + w.Name) }
 
@@ -135,7 +138,8 @@ func NewGuard(o Options) *Guard {
 
 const (
 	maxBody     = 1 << 20          // bytes of what a program posts to what is guarded
-	maxForm     = 4 << 10          // and of what a person types into a page
+	maxForm     = 64 << 10         // and of what a page of ours posts
+	maxLogin    = 4 << 10          // and of what somebody posts who is nobody yet
 	bodyTimeout = 10 * time.Second // for it to come in
 )
 
@@ -204,6 +208,9 @@ func body(w http.ResponseWriter, r *http.Request, route Route) *Refusal {
 	want, most := "application/json", int64(maxBody)
 	if route.Page {
 		want, most = "application/x-www-form-urlencoded", maxForm
+	}
+	if route.Need == NeedPassword {
+		most = maxLogin
 	}
 	if is, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.ContentLength != 0 && (err != nil || is != want) {
 		return &Refusal{Status: http.StatusUnsupportedMediaType, Detail: "post it as " + want, result: "media_type"}
@@ -310,7 +317,7 @@ func bearer(given []string) (secret string, ok bool) {
 
 // confidential reports whether nobody can read on the way what a request holds.
 func (g *Guard) confidential(p Peer) bool {
-	return p.Secure || p.Loopback() || g.o.AcceptPlain
+	return p.Secure || p.Local() || g.o.AcceptPlain
 }
 
 // elsewhere reports whether a browser says that a page of another site sent a request. Following a link to

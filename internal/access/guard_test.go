@@ -380,6 +380,9 @@ func TestLoginNeedsAWayThatNobodyReads(t *testing.T) {
 	if res, _ := near.login("ada", passphrase, "X-Forwarded-For", "203.0.113.9"); res.StatusCode != 403 {
 		t.Errorf("passed on over plain HTTP: %d", res.StatusCode)
 	}
+	if res, _ := near.login("ada", passphrase, "Host", "evil.example"); res.StatusCode != 403 {
+		t.Errorf("by a name that DNS leads here: %d", res.StatusCode)
+	}
 	typed := url.Values{"name": {"ada"}, "password": {passphrase}}.Encode()
 	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
 	near.status(403, "POST", "/login", typed, form...)
@@ -387,7 +390,7 @@ func TestLoginNeedsAWayThatNobodyReads(t *testing.T) {
 	near.status(403, "POST", "/login", typed, append(form, "Sec-Fetch-Site", "cross-site", "Origin", near.url)...)
 	near.status(200, "POST", "/login", typed, append(form, "Origin", near.url)...)
 	near.status(415, "POST", "/login", typed, "Content-Type", "text/plain", "Origin", near.url)
-	near.status(413, "POST", "/login", strings.Repeat("x", maxForm+1), append(form, "Origin", near.url)...)
+	near.status(413, "POST", "/login", strings.Repeat("x", maxLogin+1), append(form, "Origin", near.url)...)
 }
 
 // TestSlowBodies: who posts a byte now and then is cut off.

@@ -46,14 +46,10 @@ func (p Peer) Origin() string {
 	return "http://" + p.Host
 }
 
-// Loopback reports whether the connection begins on this machine and nothing says that it was begun for
-// somebody elsewhere.
-func (p Peer) Loopback() bool { return p.near.IsLoopback() && !p.forwarded }
-
 // Local reports whether a request is really local: it comes from this machine, asks for this machine by a
 // name that no DNS answers for, and nothing says that it was passed on.
 func (p Peer) Local() bool {
-	if !p.Loopback() {
+	if !p.near.IsLoopback() || p.forwarded {
 		return false
 	}
 	host := p.Host

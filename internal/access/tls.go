@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/tls"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,8 +18,8 @@ type Certificate struct {
 
 	mu     sync.Mutex // guards what follows
 	held   *tls.Certificate
-	state  string // of the files that held was read from
-	failed string // of those that could not be used
+	state  [2]fs.FileInfo // of the files that held was read from
+	failed string         // why those there are cannot be used
 	looked time.Time
 }
 
@@ -46,24 +47,29 @@ func (c *Certificate) Config() *tls.Config {
 	}
 }
 
-// files says which files there are, so that it shows when they are others.
-func (c *Certificate) files() (state string, err error) {
-	for _, path := range []string{c.cert, c.key} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return "", err
+// files says which files there are.
+func (c *Certificate) files() (f [2]fs.FileInfo, err error) {
+	for i, path := range []string{c.cert, c.key} {
+		if f[i], err = os.Stat(path); err != nil {
+			return f, err
 		}
-		state += fmt.Sprintf("%d %d ", info.ModTime().UnixNano(), info.Size())
 	}
-	return state, nil
+	return f, nil
 }
 
-func (c *Certificate) load(state string) error {
+// sameFile reports whether a file is the one that it was, and holds what it held.
+func sameFile(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+func unchanged(a, b [2]fs.FileInfo) bool { return sameFile(a[0], b[0]) && sameFile(a[1], b[1]) }
+
+func (c *Certificate) load(f [2]fs.FileInfo) error {
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err != nil {
 		return err
 	}
-	c.held, c.state = &pair, state
+	c.held, c.state = &pair, f
 	return nil
 }
 
@@ -75,14 +81,14 @@ func (c *Certificate) now() *tls.Certificate {
 	if t := time.Now(); t.Sub(c.looked) >= lookEvery || t.Before(c.looked) {
 		c.looked = t
 		state, err := c.files()
-		if err == nil && state != c.state {
+		if err == nil && !unchanged(state, c.state) {
 			if err = c.load(state); err == nil {
 				c.failed = ""
 				c.log.Info("the certificate was renewed", "until", c.held.Leaf.NotAfter)
 			}
 		}
-		if err != nil && c.failed != state+err.Error() {
-			c.failed = state + err.Error()
+		if err != nil && c.failed != err.Error() {
+			c.failed = err.Error()
 			c.log.Error("the renewed certificate cannot be used; the one before goes on", "error", err)
 		}
 	}

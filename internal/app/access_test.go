@@ -2,12 +2,18 @@ package app
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +23,9 @@ import (
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/api"
+	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/chrometest"
+	"github.com/lodestonehq/lodestone/sequencer/event"
 )
 
 // shots is where the browser tests put pictures of what they see, for whoever wants to look; "" nowhere.
@@ -116,7 +124,7 @@ func TestEveryRoute(t *testing.T) {
 		"/forms/": open, "/hooks/": open, "/assets/": open, "/tokens/": open, "/unsubscribe/": open, "/confirm/": open, "/lodestone.js": open,
 		"GET /healthz": open, "GET /readyz": open,
 		"GET /metrics": metrics,
-		"GET /{$}":     read, "POST /lead": read, "GET /lead": read, "POST /logout": read, "GET /logout": read,
+		"GET /{$}":     read, "POST /lead": read, "GET /lead": read, "POST /attention": operate, "GET /attention": read, "POST /logout": read, "GET /logout": read,
 		"GET /login": password, "POST /login": password,
 		"GET /api/v1/leads/{email}": read, "GET /api/v1/leads/{email}/render": read, "GET /api/v1/queue": read, "GET /api/v1/attention": read,
 		"GET /api/v1/suppressions": read, "GET /api/v1/totals": read, "GET /api/v1/brakes/{sequence}": read, "GET /api/v1/pauses": read,
@@ -276,7 +284,7 @@ func TestConsoleInABrowser(t *testing.T) {
 		if v := p.Eval(`document.documentElement.scrollWidth <= innerWidth`); v != true {
 			t.Errorf("%s is wider than the screen", what)
 		}
-		if v := p.Eval(`[...document.querySelectorAll("input")].every(i => i.labels.length > 0) && document.documentElement.lang === "en"`); v != true {
+		if v := p.Eval(`[...document.querySelectorAll("input:not([type=hidden])")].every(i => i.labels.length > 0) && document.documentElement.lang === "en"`); v != true {
 			t.Errorf("%s has an input without a label", what)
 		}
 		if v := p.Eval(`getComputedStyle(document.querySelector("section")).borderTopStyle`); v != "solid" {
@@ -318,7 +326,7 @@ func TestConsoleInABrowser(t *testing.T) {
 	if v := p.Eval(`document.title`); v != "Lodestone" {
 		t.Errorf("the title is %v", v)
 	}
-	for _, want := range []string{"Ready", "Needs you: 2", "user ada", "lodestone release", "Unknown form"} {
+	for _, want := range []string{"Ready", "Needs you: 2", "user ada", "lodestone release", "Unknown form", "choose seq:"} {
 		if v := p.Eval(fmt.Sprintf(`document.body.innerText.includes(%q)`, want)); v != true {
 			t.Errorf("the start page does not say %q:\n%v", want, p.Eval(`document.body.innerText`))
 		}
@@ -342,6 +350,36 @@ func TestConsoleInABrowser(t *testing.T) {
 	}
 	if v := p.Eval(`location.href`); strings.Contains(v.(string), "ada") {
 		t.Errorf("an address of a person stands in %v", v)
+	}
+	// What could not be used is dropped by the one that is ticked, then all that are shown are released.
+	size(1280, 1500, false)
+	p.Open(home)
+	p.Eval(`document.querySelector("input[name=id]").click(); document.getElementById("reason").value = "spam"; document.querySelector("button[value=drop]").click()`)
+	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Dropped: 1."`)
+	p.Wait(`document.body.innerText.includes("Needs you: 1")`)
+	p.Screenshot(shots, "console-dropped")
+	p.Eval(`document.querySelector("input[name=id]").click(); document.getElementById("reason").focus()`)
+	p.Do("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"})
+	p.Do("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13})
+	if v := p.Eval(`document.querySelector("[role=alert]").textContent + document.querySelector("input[name=id]").checked`); v != "Dropped: 1.true" {
+		t.Errorf("Enter in the field of the reason did something: %v", v)
+	}
+	p.Eval(`document.querySelector("input[name=id]").click(); document.querySelector("button[value=release]").click()`)
+	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Nothing was chosen, and nothing was done."`)
+	p.Eval(`document.querySelector("input[name=all]").click(); document.querySelector("button[value=release]").click()`)
+	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Released: 0. Still not usable: 1."`)
+	dropped := false
+	entries, err := s.w.store.Journal(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if o := e.Operator; o != nil && o.Command == "drop" {
+			dropped = o.By == "user ada" && o.Reason == "spam"
+		}
+	}
+	if !dropped {
+		t.Error("that ada dropped it as spam is not on record")
 	}
 	p.Eval(`document.querySelector("input[name=email]").value = "nobody@example.com"; document.querySelector("form[action='/lead'] button").click()`)
 	p.Wait(`document.querySelector("[role=alert]")?.textContent.includes("not known")`)
@@ -378,6 +416,139 @@ func eventuallyItems(t *testing.T, w *Worker, n int) {
 		case <-t.Context().Done():
 			t.Fatal("they never came")
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestConsoleRights: a viewer is not shown what an operator may do, and cannot do it; nor can a page of another site do it in an
+// operator's name.
+func TestConsoleRights(t *testing.T) {
+	s := newWeb(t)
+	publish(t, s.w, "lodestone.forms.unheard-of", `{"email":"grace@example.com"}`)
+	eventuallyItems(t, s.w, 1)
+	items, _, err := s.w.store.Attention(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop := url.Values{"id": {items[0].ID}, "do": {"drop"}}.Encode()
+	for name, role := range map[string]string{"ada": "operator", "grace": "viewer"} {
+		if err := s.book.AddUser(name, role, passphrase, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	form := func(cookie, site string) map[string]string {
+		return map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookie, "Sec-Fetch-Site": site}
+	}
+	signIn := func(name string) (cookie string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.w.WebURL()+"/login", strings.NewReader(url.Values{"name": {name}, "password": {passphrase}}.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range form("", "same-origin") {
+			req.Header.Set(k, v)
+		}
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if len(res.Cookies()) != 1 {
+			t.Fatalf("%s: %s", name, res.Status)
+		}
+		return res.Cookies()[0].Name + "=" + res.Cookies()[0].Value
+	}
+	viewer, operator := signIn("grace"), signIn("ada")
+	if _, page := s.do("GET", "/", form(viewer, "none"), ""); strings.Contains(page, "/attention") || !strings.Contains(page, "lodestone release") {
+		t.Errorf("a viewer is shown\n%s", page)
+	}
+	if status, page := s.do("POST", "/attention", form(viewer, "same-origin"), drop); status != http.StatusForbidden || !strings.Contains(page, "is a viewer") {
+		t.Errorf("a viewer drops: %d %s", status, page)
+	}
+	if status, _ := s.do("POST", "/attention", form(operator, "cross-site"), drop); status != http.StatusForbidden {
+		t.Errorf("a page of another site drops: %d", status)
+	}
+	if _, total, _ := s.w.store.Attention(t.Context(), 1); total != 1 {
+		t.Fatalf("%d items, want 1", total)
+	}
+	if status, page := s.do("POST", "/attention", form(operator, "same-origin"), drop); status != http.StatusOK || !strings.Contains(page, "Dropped: 1.") {
+		t.Errorf("an operator drops: %d %s", status, page)
+	}
+	if status, page := s.do("POST", "/attention", form(operator, "same-origin"), drop); status != http.StatusOK || !strings.Contains(page, "Settled by somebody else before: 1.") {
+		t.Errorf("an operator drops it again: %d %s", status, page)
+	}
+}
+
+// TestOverTLS: with a certificate the listener speaks TLS alone, and the cookie is one that goes over nothing else.
+func TestOverTLS(t *testing.T) {
+	maker := httptest.NewUnstartedServer(nil)
+	maker.StartTLS()
+	t.Cleanup(maker.Close)
+	pair := maker.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newWeb(t, func(o *Options) { o.TLSCert, o.TLSKey = certFile, keyFile })
+	if err := s.book.AddUser("ada", "operator", passphrase, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(s.w.WebURL(), "https://") {
+		t.Fatalf("it is at %s", s.w.WebURL())
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.w.WebURL()+"/login", strings.NewReader(url.Values{"name": {"ada"}, "password": {passphrase}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", s.w.WebURL())
+	res, err := maker.Client().Transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if set := res.Header.Get("Set-Cookie"); res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(set, "__Host-lodestone=") || !strings.Contains(set, "Secure") {
+		t.Errorf("%s, cookie %q", res.Status, set)
+	}
+	if res.Header.Get("Strict-Transport-Security") == "" {
+		t.Error("browsers are not told to keep to TLS")
+	}
+	if res, err := http.Get("http://" + s.w.Web() + "/healthz"); err == nil {
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			t.Error("plain HTTP is answered as well")
+		}
+	}
+}
+
+// TestEvidenceNamesTheVisitor: behind a proxy that is trusted the evidence of a submission holds the visitor's address, and what a
+// visitor writes into the header is not believed.
+func TestEvidenceNamesTheVisitor(t *testing.T) {
+	for _, c := range []struct {
+		trusted []netip.Prefix
+		want    string
+	}{{nil, `"127.0.0.1"`}, {[]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, `"203.0.113.9"`}} {
+		s := newWeb(t, func(o *Options) { o.Proxies.Trusted = c.trusted })
+		header := map[string]string{"Content-Type": "application/json", "X-Forwarded-For": "6.6.6.6, 203.0.113.9"}
+		if status, body := s.do("POST", "/forms/guide", header, `{"email":"ada@example.com"}`); status != http.StatusAccepted {
+			t.Fatalf("%d %s", status, body)
+		}
+		stream, err := s.w.Broker().JetStream().Stream(t.Context(), broker.FormsStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := stream.GetLastMsgForSubject(t.Context(), "lodestone.forms.guide")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen := m.Header.Get(event.HeaderObserved); !strings.Contains(seen, c.want) || strings.Contains(seen, "6.6.6.6") {
+			t.Errorf("trusted %v: seen was %s, want %s", c.trusted, seen, c.want)
 		}
 	}
 }

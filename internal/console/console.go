@@ -1,7 +1,7 @@
 // Package console is what a person sees in a browser: how the worker is, what waits, what needs a human and what to
 // do about it, and one lead with the reasons for everything.
 //
-// It shows and does not act. It asks the API and has no data of its own. Its pages need no script, load nothing,
+// It shows, and lets an operator release or drop what could not be used. It asks the API and has no data of its own. Its pages need no script, load nothing,
 // and repeat nothing unescaped; no address of a person stands in the address of a page, where proxies and browsers
 // would keep it.
 package console
@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -66,6 +67,8 @@ func (c *Console) Routes() []access.Route {
 		page("GET /{$}", access.NeedRead, c.start),
 		page("POST /lead", access.NeedRead, c.lead),
 		page("GET /lead", access.NeedRead, home), // what was looked up is in no address, so there is nothing to come back to
+		page("POST /attention", access.NeedOperate, c.settle),
+		page("GET /attention", access.NeedRead, home),
 		page("GET /login", access.NeedPassword, c.loginPage),
 		page("POST /login", access.NeedPassword, c.login),
 		page("POST /logout", access.NeedRead, c.logout),
@@ -266,6 +269,55 @@ func (c *Console) lead(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.show(w, r, http.StatusOK, "lead", view{Title: "A lead", Data: x})
 	}
+}
+
+// settle releases or drops submissions that could not be used, those that were ticked or all that were shown.
+func (c *Console) settle(w http.ResponseWriter, r *http.Request) {
+	ctx := api.WithActor(r.Context(), access.From(r.Context()).String())
+	do, reason := r.PostFormValue("do"), strings.TrimSpace(r.PostFormValue("reason"))
+	ids := r.PostForm["id"]
+	if r.PostFormValue("all") != "" {
+		ids = r.PostForm["shown"]
+	}
+	if do != "release" && do != "drop" || len(ids) == 0 {
+		c.startWith(w, r, http.StatusBadRequest, "Nothing was chosen, and nothing was done.")
+		return
+	}
+	slices.Sort(ids)
+	var done, faulty, over, failed int
+	for _, id := range slices.Compact(ids) {
+		var p *api.Problem
+		var err error
+		if do == "drop" {
+			var d api.Dropped
+			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/drop", nil, api.Drop{ID: id, Reason: reason}, &d)
+			done += len(d.Dropped)
+		} else {
+			var d api.Released
+			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/release", nil, api.Release{ID: id}, &d)
+			done, faulty = done+len(d.Released), faulty+len(d.Faulty)
+		}
+		switch {
+		case errors.As(err, &p) && p.Status == http.StatusNotFound:
+			over++
+		case err != nil:
+			c.Log.WarnContext(ctx, "an item could not be settled from the console", "do", do, "error", err)
+			failed++
+		}
+	}
+	says := fmt.Sprintf("Released: %d.", done)
+	if do == "drop" {
+		says = fmt.Sprintf("Dropped: %d.", done)
+	}
+	for _, n := range []struct {
+		n    int
+		says string
+	}{{faulty, " Still not usable: %d."}, {over, " Settled by somebody else before: %d."}, {failed, " Not done: %d; the command says why."}} {
+		if n.n > 0 {
+			says += fmt.Sprintf(n.says, n.n)
+		}
+	}
+	c.startWith(w, r, http.StatusOK, says)
 }
 
 // todo are the commands that settle an item, each with what it does.
