@@ -46,6 +46,7 @@ package scoring
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -188,6 +189,9 @@ func (p *Program) Yields() Type { return p.yields }
 
 // Names returns what the program reads of its facts, as in "fields.country" or "lists.competitors".
 func (p *Program) Names() []string { return slices.Clone(p.names) }
+
+// AllNames goes through what Names returns.
+func (p *Program) AllNames() iter.Seq[string] { return slices.Values(p.names) }
 
 // Uses reports whether the program reads a name.
 func (p *Program) Uses(name string) bool { return slices.Contains(p.names, name) }

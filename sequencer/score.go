@@ -39,25 +39,18 @@ func (p *planner) submitted(sub *lodestone.Submission) {
 	if !late {
 		l.LastAt = sub.At
 	}
-	profile := make(map[string]any, len(l.Profile)+len(sub.Fields))
-	if late {
-		maps.Copy(profile, sub.Fields)
-		maps.Copy(profile, l.Profile)
-	} else {
-		maps.Copy(profile, l.Profile)
-		maps.Copy(profile, sub.Fields)
-	}
-	l.Profile = profile
+	l.Profile = learn(l.Profile, sub.Fields, late)
 	p.consent(sub)
 
 	ev := set.Schema.Evaluator()
 	defer ev.Release()
 	facts := scoring.Facts{Form: sub.Form, Fields: sub.Fields, Context: &sub.Context, Lead: l, Now: sub.At}
 	ev.Bind(facts)
-	if !late || l.Zone == "" {
-		p.zone(ev, set, sub, d)
+	if zone := l.Zone; !late || zone == "" {
+		if p.zone(ev, set, sub, d); l.Zone != zone {
+			ev.Bind(facts)
+		}
 	}
-	ev.Bind(facts) // the zone may be another now
 	p.score(ev, set, sub, d)
 
 	if sub.Backfill {
@@ -119,39 +112,151 @@ func (p *planner) zone(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Sub
 	p.lead.Zone = name
 }
 
-// score applies the scoring rules to the ledger and sums it up at the submission's time.
+// learn returns the profile with what a submission said; one that is late fills what is not known. Most say
+// nothing new, and then the profile that was there is the one returned: neither map is ever changed.
+func learn(profile, fields map[string]any, late bool) map[string]any {
+	if len(profile) == 0 {
+		return fields
+	}
+	news := false
+	for name, v := range fields {
+		if is, known := profile[name]; !known || !late && !same(is, v) {
+			news = true
+			break
+		}
+	}
+	if !news {
+		return profile
+	}
+	out := make(map[string]any, len(profile)+len(fields))
+	maps.Copy(out, profile)
+	for name, v := range fields {
+		if _, known := profile[name]; !known || !late {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// same reports whether two values of fields are one. What is neither text, number nor boolean is never the
+// same.
+func same(a, b any) bool {
+	switch a := a.(type) {
+	case string:
+		b, ok := b.(string)
+		return ok && a == b
+	case float64:
+		b, ok := b.(float64)
+		return ok && a == b
+	case bool:
+		b, ok := b.(bool)
+		return ok && a == b
+	}
+	return false
+}
+
+// held is what the ledger holds of one rule.
+type held struct {
+	lines int
+	later bool // one of them is of a later submission
+	gone  bool // they make room for another, or for none
+}
+
+// score applies the scoring rules to the ledger and sums it up at the submission's time. A rule without
+// `each` puts its line in the place of its earlier ones, while a line of a later submission stays; one of no
+// points is left out: the rule matched, and gave nothing.
 func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
 	l := p.lead
-	ledger := make([]lodestone.Line, len(l.Ledger), len(l.Ledger)+len(set.Rules))
-	copy(ledger, l.Ledger)
-	for _, r := range set.Rules {
+	var room struct { // for what most leads and rule files need
+		rules [32]held
+		lines [32]lodestone.Line
+		owner [64]int
+	}
+	earlier, added, owner := room.rules[:0], room.lines[:0], room.owner[:0]
+	if len(set.Rules) <= len(room.rules) {
+		earlier = room.rules[:len(set.Rules)]
+	} else {
+		earlier = make([]held, len(set.Rules))
+	}
+	for i, next := 0, 0; i < len(l.Ledger); i++ {
+		line := &l.Ledger[i]
+		at := ruleAt(set.Rules, line.Rule, next)
+		if owner = append(owner, at); at < 0 {
+			continue
+		}
+		next = at + 1
+		earlier[at].lines++
+		earlier[at].later = earlier[at].later || line.At.After(sub.At)
+	}
+
+	form, full := set.Forms[sub.Form], false
+	for i, r := range set.Rules {
 		points, matched, err := apply(ev, r)
 		if err != nil {
 			d.Faults = append(d.Faults, lodestone.RuleFault{Rule: r.Name, Detail: err.Error()})
 			continue
 		}
-		if !matched || points == 0 && !asked(set.Forms[sub.Form], r) {
+		had := &earlier[i]
+		if !matched || points == 0 && (r.Each || had.lines == 0 || had.later || !asked(form, r)) {
 			continue
 		}
 		line := lodestone.Line{Rule: r.Name, Version: set.Version, Points: points, At: sub.At, HalfLife: r.HalfLife}
-		if r.Each {
-			if points == 0 {
-				continue
+		switch {
+		case r.Each:
+			full = full || had.lines >= maxEach
+		case had.later: // shown, and not added
+			if d.Lines == nil {
+				d.Lines = append(make([]lodestone.Line, 0, len(set.Rules)), added...)
 			}
-			ledger = addLine(ledger, line)
-		} else {
-			ledger = replaceLine(ledger, line)
+			d.Lines = append(d.Lines, line)
+			continue
+		default:
+			had.gone = true
 		}
-		if points != 0 {
+		if points == 0 {
+			continue
+		}
+		added = append(added, line)
+		if d.Lines != nil {
 			d.Lines = append(d.Lines, line)
 		}
 	}
-	l.Ledger = ledger
+
+	ledger := make([]lodestone.Line, 0, len(l.Ledger)+len(added))
+	for i := range l.Ledger {
+		if at := owner[i]; at < 0 || !earlier[at].gone {
+			ledger = append(ledger, l.Ledger[i])
+		}
+	}
+	if full {
+		for i := range added {
+			ledger = fold(ledger, &added[i])
+		}
+	}
+	l.Ledger = append(ledger, added...)
+	if d.Lines == nil && len(added) > 0 { // no ledger is ever changed, so what was added need not be copied
+		d.Lines = l.Ledger[len(ledger):len(l.Ledger):len(l.Ledger)]
+	}
 	d.PreviousBand = l.Band
-	l.Score = lodestone.Score(ledger, sub.At)
+	l.Score = lodestone.Score(l.Ledger, sub.At)
 	l.Band = set.Band(l.Score)
 	d.Score, d.Band = l.Score, l.Band
 	ev.SetScore(l.Score, l.Band, d.PreviousBand)
+}
+
+// ruleAt is the index of the rule of that name, -1 when there is none. Ledgers are mostly in the order of
+// the rules, so it looks at next first.
+func ruleAt(list []*rules.Rule, name string, next int) int {
+	for i := range list {
+		at := next + i
+		if at >= len(list) {
+			at -= len(list)
+		}
+		if list[at].Name == name {
+			return at
+		}
+	}
+	return -1
 }
 
 // asked reports whether a form has any of the fields that a rule is about. A form that never asked
@@ -162,7 +267,7 @@ func asked(form *rules.Form, r *rules.Rule) bool {
 		if p == nil {
 			continue
 		}
-		for _, name := range p.Names() {
+		for name := range p.AllNames() {
 			field, ok := strings.CutPrefix(name, "fields.")
 			if !ok {
 				continue
@@ -195,26 +300,13 @@ func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, 
 	return points, err == nil, err
 }
 
-// replaceLine puts line in the place of the rule's earlier lines; a line of a later submission stays. A
-// line of no points is left out: the rule matched, and gave nothing.
-func replaceLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
-	if slices.ContainsFunc(ledger, func(l lodestone.Line) bool { return l.Rule == line.Rule && l.At.After(line.At) }) {
-		return ledger
-	}
-	ledger = slices.DeleteFunc(ledger, func(l lodestone.Line) bool { return l.Rule == line.Rule })
-	if line.Points == 0 {
-		return ledger
-	}
-	return append(ledger, line)
-}
-
 // maxEach bounds the lines of one rule with `each`, so that a form that is submitted ten thousand
 // times does not make a lead too large to load.
 const maxEach = 64
 
-// addLine appends a line. Past maxEach lines of the rule its two oldest of one half-life become
-// one, which is exact: both fade at the same rate, so their sum does too.
-func addLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
+// fold makes room for a line: past maxEach lines of the rule its two oldest of one half-life become one,
+// which is exact: both fade at the same rate, so their sum does too. It changes the ledger it is given.
+func fold(ledger []lodestone.Line, line *lodestone.Line) []lodestone.Line {
 	n, first := 0, -1
 	for i, l := range ledger {
 		if l.Rule == line.Rule && l.HalfLife == line.HalfLife {
@@ -223,19 +315,19 @@ func addLine(ledger []lodestone.Line, line lodestone.Line) []lodestone.Line {
 			}
 		}
 	}
-	if n >= maxEach {
-		for i := first + 1; i < len(ledger); i++ {
-			if l := ledger[i]; l.Rule == line.Rule && l.HalfLife == line.HalfLife {
-				older, newer := ledger[first], l
-				if newer.At.Before(older.At) {
-					older, newer = newer, older
-				}
-				newer.Points += older.Faded(newer.At)
-				ledger[i] = newer
-				ledger = slices.Delete(ledger, first, first+1)
-				break
+	if n < maxEach {
+		return ledger
+	}
+	for i := first + 1; i < len(ledger); i++ {
+		if l := ledger[i]; l.Rule == line.Rule && l.HalfLife == line.HalfLife {
+			older, newer := ledger[first], l
+			if newer.At.Before(older.At) {
+				older, newer = newer, older
 			}
+			newer.Points += older.Faded(newer.At)
+			ledger[i] = newer
+			return slices.Delete(ledger, first, first+1)
 		}
 	}
-	return append(ledger, line)
+	return ledger
 }
