@@ -30,7 +30,7 @@ func (c *cli) benchCmd() *cobra.Command {
 		Long:  long,
 		Example: `  lodestone bench intake
   lodestone bench intake --leads 1000000 --rounds 7
-  lodestone bench all --json > figures.ndjson`,
+  lodestone bench all --json > figures.json`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o.Log = c.err

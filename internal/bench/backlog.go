@@ -66,10 +66,10 @@ func backlog(ctx context.Context, r *run) error {
 	}
 	settings := map[string]string{"waiting": fmt.Sprint(leads), "idle measured for": idleFor.String()}
 	for _, res := range []Result{
-		{Name: "backlog: memory", Unit: "MB", Ours: figure(memory), Disk: float64(size) / float64(leads)},
-		{Name: "backlog: Go heap when idle", Unit: "MB", Ours: figure(heap)},
-		{Name: "backlog: start to first touchpoint", Unit: "s", Ours: figure(first)},
-		{Name: "backlog: idle", Unit: "% of a core", Ours: figure(idle)},
+		{Name: "backlog: memory", Unit: "MB", Ours: figure(memory), Aims: []Aim{atMost("ours", 128)}, Disk: float64(size) / float64(leads)},
+		{Name: "backlog: Go heap when idle", Unit: "MB", Ours: figure(heap), Aims: []Aim{atMost("ours", 64)}},
+		{Name: "backlog: start to first touchpoint", Unit: "s", Ours: figure(first), Aims: []Aim{atMost("ours", 10)}},
+		{Name: "backlog: idle", Unit: "% of a core", Ours: figure(idle), Aims: []Aim{atMost("ours", 0.5)}},
 	} {
 		res.Items, res.Settings = leads, settings
 		if err := r.report(res); err != nil {

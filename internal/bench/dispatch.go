@@ -77,6 +77,7 @@ func dispatch(ctx context.Context, r *run) error {
 	}
 	return r.alternate(ctx, Result{
 		Unit: "touchpoints/s", Raw: "the check and the act alone, by as many workers through the same account",
+		Aims:     []Aim{atLeast("ratio", 0.75)},
 		Settings: map[string]string{"leads": fmt.Sprint(leads), "at a time": fmt.Sprint(workers), "provider": "in this process over HTTP, answers after 1 ms"},
 	}, ours, ceiling)
 }

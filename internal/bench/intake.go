@@ -120,6 +120,7 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 	ceiling := func(context.Context) (sample, error) { return beside.batches(written, items) }
 	res := Result{
 		Unit: "submissions/s", Raw: "bbolt alone: the same keys and values, in the same transactions",
+		Aims:     []Aim{atLeast("ratio", 0.8), atMost("cpu_s_per_1000", 0.07)},
 		Settings: map[string]string{"leads": fmt.Sprint(leads), "stream": "embedded, SyncAlways", "batch": fmt.Sprint("at most ", sequencer.MaxBatch)},
 	}
 	if leads > 0 {
