@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -16,6 +20,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -29,6 +34,7 @@ var scriptCmds = map[string]func(*testscript.TestScript, bool, []string){
 	"terminate":  terminate,
 	"shape":      shape,
 	"empty":      empty,
+	"traces":     traces,
 	"capture":    capture,
 }
 
@@ -141,6 +147,79 @@ func empty(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		for _, e := range entries {
 			ts.Fatalf("%s holds %s", dir, e.Name())
+		}
+	}
+}
+
+// traces TEXT FILE|DIR… succeeds where a text stands in one of the files, however it is spelt: in other letters,
+// percent-encoded, with an escaped @ as in JSON or HTML, or in base64. Its negation names where it was found.
+func traces(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: traces TEXT FILE|DIR…")
+	}
+	spelt := spellings(args[0])
+	found, files := "", 0
+	for _, root := range args[1:] {
+		ts.Check(filepath.WalkDir(ts.MkAbs(root), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			files++
+			low := bytes.ToLower(b)
+			for _, s := range spelt {
+				in := b
+				if s == strings.ToLower(s) {
+					in = low
+				}
+				if i := bytes.Index(in, []byte(s)); i >= 0 && found == "" {
+					found = fmt.Sprintf("%s holds %q at byte %d: %q", path, s, i, b[max(0, i-60):min(len(b), i+len(s)+60)])
+				}
+			}
+			return nil
+		}))
+	}
+	switch {
+	case files == 0:
+		ts.Fatalf("there is no file to look into")
+	case neg && found != "":
+		ts.Fatalf("%s", found)
+	case !neg && found == "":
+		ts.Fatalf("no trace of %q in %d files", args[0], files)
+	}
+}
+
+// spellings are the ways in which a text may stand in a file; those in small letters are looked for in any.
+func spellings(text string) []string {
+	low := strings.ToLower(text)
+	list := []string{low}
+	for _, at := range []string{"%40", "\\u0040", "&#64;", "%2540"} {
+		list = append(list, strings.ReplaceAll(low, "@", at))
+	}
+	for _, s := range []string{text, low, strings.ToUpper(text)} {
+		for shift := range 3 { // where it begins among the three bytes of a group
+			coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + s))
+			coded = coded[[]int{0, 2, 3}[shift]:]                       // without what the bytes before it had a part in
+			coded = coded[:len(coded)-[]int{0, 4, 4}[(len(s)+shift)%3]] // nor those after
+			list = append(list, coded, strings.NewReplacer("+", "-", "/", "_").Replace(coded))
+		}
+	}
+	return list
+}
+
+func TestSpellings(t *testing.T) {
+	const who = "Ada@example.com"
+	for _, text := range []string{
+		"mail ADA@Example.com!", "q=ada%40example.com&", `{"e":"ada\u0040example.com"}`, "ada&#64;example.com",
+		base64.StdEncoding.EncodeToString([]byte("a" + who + "bc")), base64.URLEncoding.EncodeToString([]byte("ab" + who)), base64.RawStdEncoding.EncodeToString([]byte(who + "z")),
+	} {
+		if !slices.ContainsFunc(spellings(who), func(s string) bool {
+			return strings.Contains(text, s) || s == strings.ToLower(s) && strings.Contains(strings.ToLower(text), s)
+		}) {
+			t.Errorf("%q is not found", text)
 		}
 	}
 }

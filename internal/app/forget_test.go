@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -214,4 +215,37 @@ func TestForgetWaitsForTheOutbox(t *testing.T) {
 	stop()
 	close(closing)
 	<-open
+}
+
+// What comes of a call that was out while the person was erased finds nobody and leaves nothing.
+func TestForgetWhileACallIsOut(t *testing.T) {
+	r := newRig(t)
+	r.acted = make(chan string) // the provider answers when this is read
+	w := r.open()
+	stop := r.start(w)
+	publish(t, w, "lodestone.forms.guide", `{"email":"ada@example.com"}`)
+	r.until(func(e lodestone.Entry) bool {
+		return len(e.Touchpoints) > 0 && e.Touchpoints[0].State == lodestone.TouchpointIntended
+	})
+	got, err := w.Client().Forget(t.Context(), string(ada), false)
+	if err != nil || len(got.Out) != 1 || got.Out[0] != r.account {
+		t.Fatalf("calls that were out: %v, %v", got.Out, err)
+	}
+	<-r.acted
+	stop() // which waits for what is in flight
+	w = r.open()
+	defer r.start(w)()
+	gone(t, w, false)
+	if items, _, err := w.store.Attention(t.Context(), 10); err != nil || len(items) != 0 {
+		t.Errorf("under attention: %+v %v", items, err)
+	}
+	entries, err := w.store.Journal(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if text, _ := json.Marshal(e); e.Lead != "" || strings.Contains(string(text), "ada@") {
+			t.Errorf("the journal names her: %s", text)
+		}
+	}
 }
