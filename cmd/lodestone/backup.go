@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 )
 
@@ -19,7 +22,8 @@ func (c *cli) backupCmd() *cobra.Command {
 		Short: "Copy the store while the worker goes on",
 		Long: `Backup writes the whole store, as it is at one moment, into FILE, or under a name with the time into DIR,
 which must exist. The worker goes on meanwhile. The copy is checked before it gets its name, and never takes the place of
-a file that is there. It holds leads, touchpoints, the journal, the suppression list and the rule files;
+a file that is there. It holds leads, touchpoints, the journal, the suppression list, the rule files, and of the keys
+of forms (lodestone keys) what lets them in again; who may sign in to the console is not in it (lodestone user add);
 submissions that are not applied yet are in the streams. Keep those, too (retention.submissions says for
 how long they stay): a restored backup is brought up to date from them.`,
 		Example: "  lodestone backup /var/backups/lodestone/\n  lodestone backup before-the-upgrade.db",
@@ -39,7 +43,11 @@ how long they stay): a restored backup is brought up to date from them.`,
 				return err
 			}
 			defer conn.Close()
-			info, err := boltstore.WriteBackup(cmd.Context(), file, func(w io.Writer) error {
+			beside, err := c.besideStore()
+			if err != nil {
+				return err
+			}
+			info, err := boltstore.WriteBackup(cmd.Context(), file, beside, func(w io.Writer) error {
 				if conn.store != nil {
 					_, err := conn.store.Backup(cmd.Context(), w)
 					return err
@@ -56,6 +64,19 @@ how long they stay): a restored backup is brought up to date from them.`,
 			return nil
 		},
 	}
+}
+
+// besideStore reads the small files of the data directory that a backup holds with the store.
+func (c *cli) besideStore() (map[string][]byte, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(cfg.Data, broker.FormKeysName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return map[string][]byte{broker.FormKeysName: data}, err
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
@@ -86,6 +107,15 @@ are looked up at the provider. Where it cannot answer they wait for a human (que
 			info, err := boltstore.Restore(cmd.Context(), cfg.Data, a[0], time.Now().UTC())
 			if err != nil {
 				return err
+			}
+			if keys := info.Beside[broker.FormKeysName]; keys != nil {
+				forms, err := broker.FormKeys{Path: filepath.Join(cfg.Data, broker.FormKeysName)}.Restore(keys)
+				if err != nil {
+					return fmt.Errorf("the store is restored, the keys of forms are not: %w", err)
+				}
+				if len(forms) > 0 {
+					fmt.Fprintf(c.err, "keys of forms that let clients in again as when the backup was made: %s; end what had been ended since with `lodestone keys rm`\n", strings.Join(forms, ", "))
+				}
 			}
 			if c.flags.json {
 				return c.printJSON(info)

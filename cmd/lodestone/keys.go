@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lodestonehq/lodestone/internal/api"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/rules"
 )
@@ -32,8 +34,8 @@ func (c *cli) keysCmd() *cobra.Command {
 		Short: "Keys with which clients of NATS may publish one form and nothing else",
 		Long: `A key lets a page (over nats.websocket) or a back end (over nats.listen) publish the submissions of one
 form. It can do nothing else: read no stream, hear nobody's messages, publish on no other subject. Keys
-work as soon as they are made, and let nobody in any more as soon as they are removed; a connection that
-stands goes on until it ends.`,
+work as soon as they are made, and let nobody in any more as soon as they are removed; connections that stand
+are closed. A backup holds their hashes, so that a restored machine has them; their passwords are kept nowhere.`,
 		Example: "  lodestone keys form pricing-guide\n  lodestone keys ls\n  lodestone keys rm pricing-guide",
 	}
 	cmd.AddCommand(c.keysFormCmd(), c.keysListCmd(), c.keysRemoveCmd())
@@ -59,7 +61,7 @@ func (c *cli) keysFormCmd() *cobra.Command {
 		Short:   "Make the key of a form; its password is shown once",
 		Example: "  lodestone keys form pricing-guide\n  lodestone keys form pricing-guide --replace",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
 			if !rules.IsName(a[0]) {
 				return fmt.Errorf("%q cannot be the name of a form: small letters, digits, - and _", a[0])
 			}
@@ -74,6 +76,9 @@ func (c *cli) keysFormCmd() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%w; is there a data directory? `lodestone run` makes it", err)
 			}
+			if err := c.dropForm(cmd.Context(), a[0]); err != nil {
+				return err
+			}
 			p := printed(key, password)
 			if c.flags.json {
 				return c.printJSON(p)
@@ -84,6 +89,26 @@ func (c *cli) keysFormCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&replace, "replace", false, "end the key that the form has")
 	return cmd
+}
+
+// dropForm has a running worker close what a key that has ended let in.
+func (c *cli) dropForm(ctx context.Context, form string) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	client, ok := api.Dial(cfg.Data)
+	if !ok {
+		return nil
+	}
+	n, err := client.DropForm(ctx, form)
+	if err != nil {
+		return fmt.Errorf("the key has ended, and its open connections could not be closed: %w; restart the worker", err)
+	}
+	if n > 0 {
+		fmt.Fprintf(c.err, "closed: %s that it had opened\n", count(n, "connection"))
+	}
+	return nil
 }
 
 func (c *cli) keysListCmd() *cobra.Command {
@@ -122,7 +147,7 @@ func (c *cli) keysRemoveCmd() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "rm FORM", Short: "End the key of a form", Example: "  lodestone keys rm pricing-guide --yes", Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
 			keys, err := c.formKeys()
 			if err != nil {
 				return err
@@ -136,7 +161,7 @@ func (c *cli) keysRemoveCmd() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(c.err, "the key of %s has ended\n", a[0])
-			return nil
+			return c.dropForm(cmd.Context(), a[0])
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")

@@ -72,6 +72,8 @@ type Server struct {
 	Operations map[string]lodestone.Operation
 	// Streams looks into the streams; nil where no worker runs.
 	Streams Streams
+	// DropForm ends the connections of a form's key that has ended; nil where no server runs in this process.
+	DropForm func(form string) (closed int, err error)
 	// Publish stores submissions; nil where none are taken.
 	Publish Publisher
 	// Doctor looks for what is wrong; nil where the caller does that.

@@ -35,6 +35,7 @@ func (s *Server) upkeepRoutes() []Route {
 			return s.Doctor(r.Context()), nil
 		})},
 		{"GET /api/v1/dump", SocketAlone, answer(s.dump)},
+		{"POST /api/v1/keys/{form}/dropped", SocketAlone, answer(s.dropForm)},
 	}
 }
 
@@ -111,4 +112,24 @@ func (c *Client) Doctor(ctx context.Context) (r doctor.Report, err error) {
 // Dump reads stored records.
 func (c *Client) Dump(ctx context.Context, of, after string, limit int) (d Dump, err error) {
 	return d, c.Call(ctx, http.MethodGet, "/api/v1/dump", url.Values{"of": {of}, "after": {after}, "limit": {itoa(int64(limit))}}, nil, &d)
+}
+
+// Closed says how many connections ended with the key that had opened them.
+type Closed struct {
+	Closed int `json:"closed"`
+}
+
+func (s *Server) dropForm(r *http.Request) (any, error) {
+	if s.DropForm == nil {
+		return Closed{}, nil
+	}
+	n, err := s.DropForm(r.PathValue("form"))
+	return Closed{n}, err
+}
+
+// DropForm has the connections end that the key of a form opened, and says how many there were.
+func (c *Client) DropForm(ctx context.Context, form string) (closed int, err error) {
+	var d Closed
+	err = c.Call(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(form)+"/dropped", nil, nil, &d)
+	return d.Closed, err
 }

@@ -315,6 +315,7 @@ func (w *Worker) api() *api.Server {
 	}
 	if w.broker != nil {
 		s.Publish = w.broker
+		s.DropForm = w.broker.DropForm
 		s.Streams = streams{w}
 	}
 	s.Doctor = func(ctx context.Context) (r doctor.Report) {

@@ -53,7 +53,7 @@ func TestRestoredWithoutEvents(t *testing.T) {
 				r.until(func(e lodestone.Entry) bool { return e.Decision != nil })
 			}
 			file := filepath.Join(t.TempDir(), "b.db")
-			if _, err := boltstore.WriteBackup(t.Context(), file, func(to io.Writer) error { _, err := w.store.Backup(t.Context(), to); return err }); err != nil {
+			if _, err := boltstore.WriteBackup(t.Context(), file, nil, func(to io.Writer) error { _, err := w.store.Backup(t.Context(), to); return err }); err != nil {
 				t.Fatal(err)
 			}
 			ended := func(want int) {

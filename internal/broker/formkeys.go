@@ -35,7 +35,8 @@ var (
 
 // FormKeys is the file of keys with which clients of the server inside may publish the submissions of
 // one form and do nothing else. It holds hashes, mode 0600, and is replaced as a whole; the server reads
-// it at each connection, so that a new key works at once. A connection that stands outlives its key.
+// it at each connection, so that a new key works at once. [Broker.DropForm] ends the connections of one that
+// has ended.
 type FormKeys struct {
 	Path string
 }
@@ -169,3 +170,50 @@ func formPermissions(form string) *server.Permissions {
 }
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// DropForm ends the connections that a form's key opened, once the key has ended or was replaced, and says how many
+// there were. Those who have the new one come back. A server outside keeps its own connections.
+func (b *Broker) DropForm(form string) (closed int, err error) {
+	if b.server == nil {
+		return 0, nil
+	}
+	const page = 1024
+	var cids []uint64
+	for offset := 0; ; offset += page {
+		list, err := b.server.Connz(&server.ConnzOptions{Username: true, Offset: offset, Limit: page})
+		if err != nil {
+			return 0, fmt.Errorf("list the connections: %w", err)
+		}
+		for _, c := range list.Conns {
+			if c.AuthorizedUser == formUser+form {
+				cids = append(cids, c.Cid)
+			}
+		}
+		if len(list.Conns) < page {
+			break
+		}
+	}
+	for _, cid := range cids {
+		if b.server.DisconnectClientByID(cid) == nil { // else it went by itself
+			closed++
+		}
+	}
+	return closed, nil
+}
+
+// Restore puts the keys of a backup where there are none, and says which forms have one now; nil: there are keys
+// already, which stay as they are.
+func (f FormKeys) Restore(data []byte) (forms []string, err error) {
+	there, err := f.List()
+	if err != nil || len(there) > 0 {
+		return nil, err
+	}
+	var keys []FormKey
+	if err := json.Unmarshal(data, &keys); err != nil {
+		return nil, fmt.Errorf("read the keys of forms in the backup: %w", err)
+	}
+	for _, k := range keys {
+		forms = append(forms, k.Form)
+	}
+	return forms, f.write(keys)
+}

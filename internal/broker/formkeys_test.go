@@ -66,7 +66,7 @@ func TestFormKeys(t *testing.T) {
 			}
 		}
 		refused := make(chan error, 10)
-		nc, err := nats.Connect(url, nats.UserInfo(key.User(), password), nats.CustomInboxPrefix(key.InboxPrefix()),
+		nc, err := nats.Connect(url, nats.UserInfo(key.User(), password), nats.CustomInboxPrefix(key.InboxPrefix()), nats.NoReconnect(),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 		if err != nil {
 			t.Fatalf("%s: %v", url, err)
@@ -101,8 +101,19 @@ func TestFormKeys(t *testing.T) {
 	if err != nil || last-first+1 != 2 {
 		t.Errorf("the stream holds %d to %d, %v, want 2", first, last, err)
 	}
+	stands, err := nats.Connect(b.URL(), nats.UserInfo(key.User(), password), nats.NoReconnect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stands.Close()
 	if err := keys.Remove("guide"); err != nil {
 		t.Fatal(err)
+	}
+	if closed, err := b.DropForm("guide"); err != nil || closed != 3 { // with those of the loop above
+		t.Errorf("DropForm closed %d, %v, want 3", closed, err)
+	}
+	for !stands.IsClosed() { // the server's word is on its way
+		time.Sleep(time.Millisecond)
 	}
 	if nc, err := nats.Connect(b.URL(), nats.UserInfo(key.User(), password), nats.MaxReconnects(0)); err == nil {
 		nc.Close()

@@ -45,12 +45,14 @@ type BackupInfo struct {
 	At      time.Time `json:"at"` // of the moment that it shows, at the latest
 	Leads   int       `json:"leads"`
 	Journal uint64    `json:"journal"` // the last entry
+	// Beside are small files of the data directory that go with the store, by name.
+	Beside map[string][]byte `json:"-"`
 }
 
 // WriteBackup has a copy of a store written by take, checks it whole, marks it as a backup and gives it
 // its name, which must not be taken yet. Until all of that is done nothing has that name. take is
-// given the file to write to, as [Store.Backup] wants it.
-func WriteBackup(ctx context.Context, file string, take func(io.Writer) error) (info BackupInfo, err error) {
+// given the file to write to, as [Store.Backup] wants it. beside is what the backup holds of other files.
+func WriteBackup(ctx context.Context, file string, beside map[string][]byte, take func(io.Writer) error) (info BackupInfo, err error) {
 	if _, err := os.Lstat(file); err == nil {
 		return info, fmt.Errorf("%s is there already; a backup never takes the place of another", file)
 	}
@@ -77,7 +79,7 @@ func WriteBackup(ctx context.Context, file string, take func(io.Writer) error) (
 	if err == nil {
 		// The moment that it shows is not before the copy began, so what was done since then is all that
 		// it can lack.
-		err = s.putJSON(kBackup, backupMark{At: begun})
+		err = s.putJSON(kBackup, backupMark{At: begun, Beside: beside})
 	}
 	if err == nil {
 		info, err = s.backupInfo()
@@ -96,7 +98,8 @@ var kBackup = []byte("backup")
 
 // backupMark stands in a file that is a backup.
 type backupMark struct {
-	At time.Time `json:"at"`
+	At     time.Time         `json:"at"`
+	Beside map[string][]byte `json:"beside,omitempty"`
 }
 
 // openCopy opens a file that is not at work: nothing is committed through its writer.
@@ -132,7 +135,7 @@ func (s *Store) backupInfo() (info BackupInfo, err error) {
 		info.Journal = tx.Bucket(bJournal).Sequence()
 		var mark backupMark
 		_, err := getJSON(tx, kBackup, &mark)
-		info.At = mark.At
+		info.At, info.Beside = mark.At, mark.Beside
 		return err
 	})
 	return info, err

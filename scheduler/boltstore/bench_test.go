@@ -225,7 +225,7 @@ func BenchmarkCommitDuringBackup(b *testing.B) {
 		done := make(chan error, 1)
 		begin := time.Now()
 		go func() {
-			_, err := WriteBackup(ctx, filepath.Join(dir, fmt.Sprint("b", n)), func(w io.Writer) error {
+			_, err := WriteBackup(ctx, filepath.Join(dir, fmt.Sprint("b", n)), nil, func(w io.Writer) error {
 				size, err := s.Backup(ctx, w)
 				bytes += size
 				took += time.Since(begin)

@@ -118,7 +118,7 @@ func TestRestoreErasesAgain(t *testing.T) {
 		submit(book, ada, "1", now, 240), submit(book, grace, "2", now, 240), submit(book, kim, "3", now, 240),
 	}})
 	file := filepath.Join(t.TempDir(), "backup.db")
-	if _, err := WriteBackup(ctx, file, func(w io.Writer) error { _, err := s.Backup(ctx, w); return err }); err != nil {
+	if _, err := WriteBackup(ctx, file, nil, func(w io.Writer) error { _, err := s.Backup(ctx, w); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Erase(ctx, ada, time.Now().UTC()); err != nil {

@@ -42,7 +42,7 @@ func filled(t testing.TB, dir string, leads int) *Store {
 func backup(t testing.TB, s *Store) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "backup.db")
-	info, err := WriteBackup(t.Context(), file, func(w io.Writer) error { _, err := s.Backup(t.Context(), w); return err })
+	info, err := WriteBackup(t.Context(), file, nil, func(w io.Writer) error { _, err := s.Backup(t.Context(), w); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	if !r.Copied() {
 		t.Error("a restored store acts without a claim")
 	}
-	if _, err := WriteBackup(t.Context(), file, func(w io.Writer) error { _, err := s.Backup(t.Context(), w); return err }); err == nil || !strings.Contains(err.Error(), "is there already") {
+	if _, err := WriteBackup(t.Context(), file, nil, func(w io.Writer) error { _, err := s.Backup(t.Context(), w); return err }); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second backup of the same name: %v", err)
 	}
 }
@@ -92,7 +92,7 @@ func TestBackupThatBreaksOffLeavesNothing(t *testing.T) {
 	s := filled(t, t.TempDir(), 10)
 	dir := t.TempDir()
 	broken := errors.New("the line broke")
-	_, err := WriteBackup(t.Context(), filepath.Join(dir, "b.db"), func(w io.Writer) error {
+	_, err := WriteBackup(t.Context(), filepath.Join(dir, "b.db"), nil, func(w io.Writer) error {
 		var whole bytes.Buffer
 		_, _ = s.Backup(t.Context(), &whole)
 		_, _ = w.Write(whole.Bytes()[:whole.Len()/2])
