@@ -43,7 +43,7 @@ func backlog(ctx context.Context, r *run) error {
 	if err == nil {
 		err = store.SetCursor(ctx, events.Cursor, last) // what made the backlog was published when it happened
 	}
-	size := store.Size()
+	size := used(store)
 	if err := errors.Join(err, store.Close()); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -194,6 +195,38 @@ func (r *run) store() (store *boltstore.Store, dir string, err error) {
 	}
 	r.atEnd(store.Close)
 	return store, dir, nil
+}
+
+// used is how much of a store's file holds something: the file itself grows ahead in large steps.
+func used(store *boltstore.Store) int64 {
+	u, err := store.Usage()
+	if err != nil {
+		return 0 // the store is closed, and what is measured fails for that
+	}
+	return u.Used
+}
+
+// dirSize is how much the files below a folder take.
+func dirSize(dir string) (size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return ignoreGone(err)
+		}
+		info, err := e.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return ignoreGone(err)
+	})
+	return size, err
+}
+
+// ignoreGone is for files that come and go while they are counted.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // broker opens a synced server with its streams below dir until the bench is over.

@@ -43,7 +43,7 @@ func dispatch(ctx context.Context, r *run) error {
 			return sample{}, err
 		}
 		next += items
-		size := store.Size()
+		size := used(store)
 		work, stop := context.WithCancel(ctx)
 		defer stop()
 		var sent, other atomic.Int64
@@ -66,7 +66,7 @@ func dispatch(ctx context.Context, r *run) error {
 			},
 		})
 		got, err := timed(items, func() error { return s.Run(work) })
-		got.disk = store.Size() - size
+		got.disk = used(store) - size
 		if err == nil && (sent.Load() != int64(items) || other.Load() > 0) {
 			err = fmt.Errorf("%d of %d touchpoints were sent, %d came to another end", sent.Load(), items, other.Load())
 		}

@@ -73,7 +73,7 @@ func gatewayForms(ctx context.Context, r *run) error {
 	r.atEnd(file.Close)
 	n := 0
 	for _, one := range gatewayLoads {
-		if err := r.oneLoad(ctx, loopback(l), file, &n, one.clients, r.items(one.forms), one.keys, one.aim); err != nil {
+		if err := r.oneLoad(ctx, loopback(l), dir, file, &n, one.clients, r.items(one.forms), one.keys, one.aim); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func gatewayForms(ctx context.Context, r *run) error {
 }
 
 // oneLoad measures one number of clients; n counts the forms so far, so that each is another one.
-func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, file *os.File, n *int, clients, forms int, keyed bool, aim float64) error {
+func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os.File, n *int, clients, forms int, keyed bool, aim float64) error {
 	clients = min(clients, forms)
 	posts, err := newLoad(to, clients)
 	if err != nil {
@@ -104,6 +104,10 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, file *os.File, n *in
 	var p50, p99, share []float64
 	ours := func(context.Context) (sample, error) {
 		requests := prepare(forms)
+		before, err := dirSize(filepath.Join(dir, "jetstream"))
+		if err != nil {
+			return sample{}, err
+		}
 		var took []time.Duration
 		var client time.Duration
 		s, err := timed(forms, func() (err error) { took, client, err = posts.run(requests); return err })
@@ -116,7 +120,9 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, file *os.File, n *in
 			share = append(share, client.Seconds()/s.cpu.Seconds())
 		}
 		s.cpu -= client
-		return s, nil
+		after, err := dirSize(filepath.Join(dir, "jetstream"))
+		s.disk = after - before
+		return s, err
 	}
 	ceiling := func(ctx context.Context) (sample, error) {
 		items := min(forms, 500)

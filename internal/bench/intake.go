@@ -82,7 +82,7 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 			}
 			n += len(msgs)
 		}
-		size := store.Size()
+		size := used(store)
 		counted := &commits{Store: store}
 		work, stop := context.WithCancel(ctx)
 		defer stop()
@@ -105,7 +105,7 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 		})
 		stop()
 		err = errors.Join(err, <-done)
-		s.disk = store.Size() - size
+		s.disk = used(store) - size
 		if err != nil {
 			return s, err
 		}

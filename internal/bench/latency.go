@@ -118,14 +118,17 @@ func latency(ctx context.Context, r *run) (err error) {
 	if err := publish(perSecond); err != nil { // the first second makes connections and is not counted
 		return err
 	}
-	var p50, p99 []float64
+	var p50, p99, cpu []float64
+	var peak int64
 	for i := range r.Rounds {
 		mu.Lock()
 		took = took[:0]
 		mu.Unlock()
-		if err := publish(items); err != nil {
+		s, err := timed(items, func() error { return publish(items) })
+		if err != nil {
 			return err
 		}
+		cpu, peak = append(cpu, s.cpu.Seconds()*1000/float64(items)), max(peak, s.peak)
 		mu.Lock()
 		slices.Sort(took)
 		p50, p99 = append(p50, ms(quantile(took, 0.5))), append(p99, ms(quantile(took, 0.99)))
@@ -133,7 +136,7 @@ func latency(ctx context.Context, r *run) (err error) {
 		r.logf("round %d of %d: p50 %.1f ms, p99 %.1f ms", i+1, r.Rounds, p50[i], p99[i])
 	}
 	return r.report(Result{
-		Unit: "ms", Ours: figure(p50), P50: figure(p50), P99: figure(p99), Items: items, Aims: []Aim{atMost("p50_ms", 4), atMost("p99_ms", 15)},
+		Unit: "ms", Ours: figure(p50), P50: figure(p50), P99: figure(p99), CPU: figure(cpu).Median, Memory: float64(peak) / 1e6, Items: items, Aims: []Aim{atMost("p50_ms", 4), atMost("p99_ms", 15)},
 		Settings: map[string]string{"submissions": fmt.Sprintf("%d a second", perSecond), "after": "0s", "stream": "embedded, SyncAlways"},
 	})
 }
