@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lodestonehq/lodestone/internal/app"
+	"github.com/lodestonehq/lodestone/internal/profile"
 )
 
 func (c *cli) runCmd() *cobra.Command {
 	var acceptStream bool
+	var profiles string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "The worker: take submissions in, send what is due",
@@ -25,6 +28,15 @@ the data directory and goes on at the next start.`,
 				return err
 			}
 			ctx := cmd.Context()
+			profile.KeepRoom()
+			if profiles != "" {
+				at, stop, err := profile.Serve(profiles)
+				if err != nil {
+					return usagef("--pprof: %v", err)
+				}
+				defer func() { _ = stop() }() // nobody's work is lost with it
+				fmt.Fprintf(c.err, "profiles at http://%s/debug/pprof/\n", at)
+			}
 			tracer, stopTracing, err := app.Tracing(ctx)
 			if err != nil {
 				return err
@@ -66,5 +78,6 @@ the data directory and goes on at the next start.`,
 		},
 	}
 	cmd.Flags().BoolVar(&acceptStream, "accept-stream", false, "take a stream that is not the one applied so far from its beginning")
+	cmd.Flags().StringVar(&profiles, "pprof", "", "serve profiles of the process for go tool pprof at this address of this machine, as 127.0.0.1:6060")
 	return cmd
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/internal/broker"
+	"github.com/lodestonehq/lodestone/internal/profile"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 )
 
@@ -123,6 +124,7 @@ var ErrUnknown = errors.New("no such bench")
 // Run runs the bench of that name, "all" for each in turn, and calls each with every result as it
 // comes.
 func Run(ctx context.Context, name string, o Options, each func(Result) error) error {
+	profile.KeepRoom() // as the worker does
 	o.Rounds = cmp.Or(o.Rounds, 5)
 	if o.Log == nil {
 		o.Log = io.Discard
