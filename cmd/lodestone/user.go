@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +52,7 @@ func (c *cli) bookToAdd() (*access.Book, error) {
 
 // password asks for a password twice on a terminal, where it is not shown, or reads it from a file, "-" for
 // standard input. One line break at its end is not part of it.
-func (c *cli) password(file string) (string, error) {
+func (c *cli) password(ctx context.Context, file string) (string, error) {
 	if file == "" && !c.terminal() {
 		return "", usagef("nobody can be asked for the password here; give it with --password-file FILE, or on standard input with --password-file -")
 	}
@@ -73,7 +74,7 @@ func (c *cli) password(file string) (string, error) {
 	}
 	ask := func(prompt string) (string, error) {
 		fmt.Fprint(c.err, prompt)
-		b, err := term.ReadPassword(int(c.in.(*os.File).Fd()))
+		b, err := hidden(ctx, int(c.in.(*os.File).Fd()))
 		fmt.Fprintln(c.err)
 		return string(b), err
 	}
@@ -91,6 +92,30 @@ func (c *cli) password(file string) (string, error) {
 	return first, nil
 }
 
+// hidden reads a line from a terminal that does not show it. When it is interrupted the terminal shows again what
+// is typed; the reading itself ends with the process.
+func hidden(ctx context.Context, fd int) ([]byte, error) {
+	was, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(fd)
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		return l.text, l.err
+	case <-ctx.Done():
+		return nil, errors.Join(errors.New("interrupted; nothing was changed"), term.Restore(fd, was))
+	}
+}
+
 // printedUser is one user as --json prints it.
 type printedUser struct {
 	Name    string    `json:"name"`
@@ -105,7 +130,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 		Use: "add NAME", Short: "Make a user; the password is asked for",
 		Example: "  lodestone user add ada\n  lodestone user add ada --role viewer --password-file ada.txt",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
 			if err := access.CheckName(a[0]); err != nil {
 				return usagef("%q: %w", a[0], err)
 			}
@@ -116,7 +141,7 @@ func (c *cli) userAddCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			password, err := c.password(file)
+			password, err := c.password(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -144,7 +169,7 @@ func (c *cli) userPasswdCmd() *cobra.Command {
 		Use: "passwd NAME", Short: "Change a password; wherever the user is signed in, that ends",
 		Example: "  lodestone user passwd ada\n  pass show ada | lodestone user passwd ada --password-file -",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
 			b, err := c.book()
 			if err != nil {
 				return err
@@ -160,7 +185,7 @@ func (c *cli) userPasswdCmd() *cobra.Command {
 			if !known {
 				return noUser(a[0])
 			}
-			password, err := c.password(file)
+			password, err := c.password(cmd.Context(), file)
 			if err != nil {
 				return err
 			}
