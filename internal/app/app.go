@@ -99,6 +99,8 @@ type Worker struct {
 	socket, web net.Listener
 	certificate *access.Certificate // nil: plain HTTP
 	console     *console.Console
+	served      []access.Route // over the network
+	handler     http.Handler   // of the network
 	closers     []func() error // last opened first
 
 	forgetting sync.Mutex // one erasure at a time
@@ -165,6 +167,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	}
 	if w.store.Copied() {
 		w.log.ErrorContext(ctx, "this data directory is a copy: it answers questions and does nothing outward until `lodestone claim`", "data", opts.Data)
+		w.openWeb()
 		return w, nil
 	}
 
@@ -184,7 +187,11 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if err := w.broker.Patiently(ctx, func() error { return w.broker.EnsureStreams(ctx) }); err != nil {
 		return nil, err
 	}
-	return w, w.build(ctx)
+	if err := w.build(ctx); err != nil {
+		return nil, err
+	}
+	w.openWeb()
+	return w, nil
 }
 
 // build makes the parts that act and compares the streams with what was applied.
@@ -345,7 +352,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer stopCommands()
 	answers.Go(func() error { return w.serve(commands, w.socket, w.api().Handler(), 12*time.Second, nil) })
 	if w.web != nil {
-		answers.Go(func() error { return w.serve(serving, w.web, w.webHandler(), 2*time.Second, w.certificate) })
+		answers.Go(func() error { return w.serve(serving, w.web, w.handler, 2*time.Second, w.certificate) })
 	}
 
 	w.ready.set("")

@@ -85,8 +85,11 @@ func named(next http.Handler) http.Handler {
 	})
 }
 
-// webHandler is what the listener serves.
-func (w *Worker) webHandler() http.Handler {
+// openWeb makes what the listener serves, if there is one.
+func (w *Worker) openWeb() {
+	if w.web == nil {
+		return
+	}
 	w.console = console.New(console.Options{
 		Client: w.Client(), Log: w.log,
 		Ready: func() (reasons, warnings []string) {
@@ -101,7 +104,8 @@ func (w *Worker) webHandler() http.Handler {
 	}
 	guard := access.NewGuard(o)
 	w.console.Door = guard
-	return guard.Handler(w.routes())
+	w.served = w.routes()
+	w.handler = guard.Handler(w.served)
 }
 
 // outside reports whether an address leads others than this machine here.
