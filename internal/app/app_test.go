@@ -31,6 +31,7 @@ type rig struct {
 	rules    string
 	settings connectors.Settings
 	change   func(*Options) // of what the worker is opened with; nil: nothing
+	public   string         // where browsers reach it
 	acts     atomic.Int64
 	acted    chan string // the path of each act
 	told     chan lodestone.Entry
@@ -38,7 +39,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), account: "eu", acted: make(chan string, 1000), told: make(chan lodestone.Entry, 10_000)}
+	r := &rig{t: t, dir: t.TempDir(), account: "eu", public: "https://forms.example.com", acted: make(chan string, 1000), told: make(chan lodestone.Entry, 10_000)}
 	r.rules = strings.ReplaceAll(benchRules, "do: referralrock", "do: eu")
 	box := sandbox.New(sandbox.Options{}).Handler()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -56,12 +57,12 @@ func newRig(t *testing.T) *rig {
 func (r *rig) open() *Worker {
 	r.t.Helper()
 	ops := map[string]lodestone.Operation{}
-	for _, op := range referralrock.Kind().Operations {
+	for _, op := range referralrock.Kind().RuleOperations() {
 		op.Name = r.account + "." + op.Name
 		ops[op.Name] = op
 	}
 	opts := Options{
-		Data: r.dir, Broker: broker.Options{Listen: "none", MaxStore: 1 << 30}, HTTPListen: "none", PublicURL: "https://forms.example.com", Log: slog.New(slog.DiscardHandler),
+		Data: r.dir, Broker: broker.Options{Listen: "none", MaxStore: 1 << 30}, HTTPListen: "none", PublicURL: r.public, Log: slog.New(slog.DiscardHandler),
 		Rules:        func() ([]rules.File, error) { return []rules.File{{Name: "r.yaml", Data: []byte(r.rules)}}, nil },
 		RulesOptions: rules.Options{Operations: ops},
 		Accounts: func([]string, prometheus.Registerer, *slog.Logger) (map[string]*connectors.Account, error) {

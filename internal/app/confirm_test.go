@@ -1,0 +1,146 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/chrometest"
+)
+
+const optInRules = `
+forms:
+  letter:
+    thanks: THANKS
+    origins: "*"
+    fields:
+      email: {type: email, required: true}
+sequences:
+  letter:
+    when: form == "letter"
+    consent: confirmed
+    steps:
+      - name: ask
+        do: eu.createMember
+        with: {programId: customers-2026, firstName: friend, customText1Name: confirm, customText1Value: 'Please confirm: ${links.confirm}'}
+        confirm: 7d
+      - {name: welcome, do: eu.createInviteFeedEntry, with: {firstName: friend}}
+`
+
+// optIn is a running worker behind a real server, whose forms thank on a page of their own.
+func optIn(t *testing.T) (r *rig, w **Worker, thanks string, restart func()) {
+	t.Helper()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "<title>thanks page</title>")
+	}))
+	t.Cleanup(page.Close)
+	r = newRig(t)
+	r.rules = strings.ReplaceAll(optInRules, "THANKS", page.URL)
+	var handler atomic.Pointer[http.Handler]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { (*handler.Load()).ServeHTTP(w, req) }))
+	t.Cleanup(front.Close)
+	r.public = front.URL
+	var stop func()
+	w = new(*Worker)
+	begin := func() {
+		*w = r.open()
+		h := (*w).webHandler()
+		handler.Store(&h)
+		stop = r.start(*w)
+	}
+	begin()
+	if no := (*w).warnings(); len(no) > 0 {
+		t.Fatal(no)
+	}
+	t.Cleanup(func() { stop() })
+	return r, w, page.URL, func() { stop(); begin() }
+}
+
+// message is what the provider was told to write to the only person that it knows.
+func (r *rig) message() string {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.settings.BaseURL+"/api/members?programId=customers-2026", nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.SetBasicAuth("public", "private")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var list struct {
+		Members []struct {
+			Email            string `json:"email"`
+			CustomText1Value string `json:"customText1Value"`
+		} `json:"members"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, m := range list.Members {
+		if m.Email == "ada@example.com" {
+			return m.CustomText1Value
+		}
+	}
+	r.t.Fatalf("the provider knows nobody of that address: %+v", list)
+	return ""
+}
+
+var linkIn = regexp.MustCompile(`http://[^ ]+/confirm/[A-Za-z0-9_-]+`)
+
+// sent waits until a step is sent.
+func (r *rig) sent(step string) {
+	r.t.Helper()
+	r.until(func(e lodestone.Entry) bool {
+		for _, n := range e.Touchpoints {
+			if n.Step == step && n.State == lodestone.TouchpointSent {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestDoubleOptIn goes the whole way in a browser that runs no script: the form, the thanks page, the message at the
+// provider, the page that its link opens, the button, the next touchpoint. A restart in between loses none of it.
+func TestDoubleOptIn(t *testing.T) {
+	r, w, thanks, restart := optIn(t)
+	form := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `<!doctype html><form method="post" action="%s/forms/letter"><input name="email" value="Ada@Example.com">
+<input type="checkbox" name="context.consent.marketing" checked><button>Send</button></form>`, r.public)
+	}))
+	t.Cleanup(form.Close)
+	p := chrometest.Start(t).Page(true)
+	p.Script(false)
+	p.Open(form.URL)
+	p.Eval(`document.querySelector("button").click()`)
+	p.Wait(fmt.Sprintf(`document.title === "thanks page" && location.href.startsWith(%q)`, thanks))
+	r.sent("ask")
+	link := linkIn.FindString(r.message())
+	if link == "" || strings.Contains(strings.ToLower(link), "ada") {
+		t.Fatalf("the message is %q, want a link without an address", r.message())
+	}
+
+	restart()
+	p.Open(link)
+	p.Wait(`document.title === "Please confirm" && !document.body.innerText.includes("ada@")`)
+	// Nothing came of looking: the worker is told of everything that was committed, in order, and the signal
+	// published next is the first.
+	publish(t, *w, "lodestone.signals.opened", `{"email":"ada@example.com"}`)
+	r.until(func(e lodestone.Entry) bool {
+		if e.Signal != nil && e.Signal.Kind == lodestone.SignalConfirmed || len(e.Touchpoints) > 0 {
+			t.Errorf("opening the page did %+v", e)
+		}
+		return e.Signal != nil && e.Signal.Kind == lodestone.SignalOpened
+	})
+	p.Eval(`document.querySelector("button").click()`)
+	p.Wait(`document.title === "Thank you"`)
+	r.sent("welcome")
+}
