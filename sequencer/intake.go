@@ -48,6 +48,8 @@ type Config struct {
 	// waits, and submissions wait in the stream.
 	Rulebook func() *Rulebook
 	Log      *slog.Logger
+	// Seal proves what a gateway observed of a submission; nil: nothing of it is believed.
+	Seal *event.Seal
 	// Committed is told of every change after it was committed, Rejected of every message that was
 	// put under attention. Both must be quick.
 	Committed func(*Change)
@@ -249,6 +251,7 @@ func (in *Intake) prepare(ctx context.Context, mark Watermark, arrived <-chan je
 		n++
 		size += len(msg.Data)
 		mark.Seq = msg.Seq
+		in.cfg.Seal.Open(msg)
 		b.Watermark = mark
 		book, now := in.cfg.Rulebook(), in.cfg.Now().UTC()
 		w, item := in.decide(msg, book, now)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lodestonehq/lodestone/connectors"
 	"github.com/lodestonehq/lodestone/internal/api"
+	"github.com/lodestonehq/lodestone/internal/app"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/replay"
 	"github.com/lodestonehq/lodestone/internal/simulate"
@@ -180,13 +181,17 @@ func (c *cli) past(ctx context.Context, cfg settings) (replay.Head, replay.Sourc
 	if err != nil {
 		return fail(errors.Join(err, closers.Close()))
 	}
+	seal, err := app.Seal(store)
+	if err != nil {
+		return fail(errors.Join(err, closers.Close()))
+	}
 	var head replay.Head
 	var src replay.Source
 	if streams == nil {
-		head, src, err = replay.Open(ctx, store, nil)
+		head, src, err = replay.Open(ctx, store, nil, seal)
 	} else {
 		closers = append(closers, func() error { streams.Close(); return nil })
-		head, src, err = replay.Open(ctx, store, streams.JetStream())
+		head, src, err = replay.Open(ctx, store, streams.JetStream(), seal)
 	}
 	if err != nil {
 		return fail(errors.Join(err, closers.Close()))

@@ -40,6 +40,7 @@ import (
 	"github.com/lodestonehq/lodestone/scheduler"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
+	"github.com/lodestonehq/lodestone/sequencer/event"
 	"github.com/lodestonehq/lodestone/sequencer/failpoint"
 )
 
@@ -95,6 +96,7 @@ type Worker struct {
 	outbox         *events.Outbox
 	keys           *gateway.Keys // of forms; nil while the data directory is an unclaimed copy
 	links          *links.Sealer
+	seal           *event.Seal
 
 	socket, web net.Listener
 	certificate *access.Certificate // nil: plain HTTP
@@ -158,6 +160,9 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.links, err = links.New(key); err != nil {
 		return nil, err
 	}
+	if w.seal, err = Seal(w.store); err != nil {
+		return nil, err
+	}
 	w.opts.RulesOptions.Link = personLink(w.links, opts.PublicURL)
 	if err := w.loadRules(ctx); err != nil {
 		return nil, err
@@ -206,7 +211,7 @@ func (w *Worker) build(ctx context.Context) error {
 		return sequencer.NewIntake(sequencer.Config{
 			JetStream: w.broker.JetStream(), Stream: stream, Store: w.store, Rulebook: w.book.Load, Log: w.log,
 			Committed: w.changed, Rejected: w.rejected,
-			AcceptStream: w.opts.AcceptStream,
+			AcceptStream: w.opts.AcceptStream, Seal: w.seal,
 		})
 	}
 	w.forms, w.signals = intake(sequencer.FormsStream), intake(sequencer.SignalsStream)
@@ -312,9 +317,9 @@ func (w *Worker) api() *api.Server {
 	s := &api.Server{Store: w.store, Rulebook: w.book.Load, Committed: w.changed, Accounts: w.accounts, Operations: w.opts.RulesOptions.Operations, Worker: true}
 	s.Past = func(ctx context.Context) (replay.Head, replay.Source, error) {
 		if w.broker == nil { // a copy leaves its streams alone
-			return replay.Open(ctx, w.store, nil)
+			return replay.Open(ctx, w.store, nil, w.seal)
 		}
-		return replay.Open(ctx, w.store, w.broker.JetStream())
+		return replay.Open(ctx, w.store, w.broker.JetStream(), w.seal)
 	}
 	if w.scheduler != nil {
 		s.PausesChanged = w.scheduler.Reload

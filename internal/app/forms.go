@@ -11,7 +11,7 @@ import (
 // formsHandler takes in forms. Those that come together share a sync of the disk.
 func (w *Worker) formsHandler() http.Handler {
 	o := gateway.FormOptions{
-		Rules: w.currentRules, Keys: w.keys, Links: w.links, Origins: w.opts.Origins, PublicURL: w.opts.PublicURL,
+		Rules: w.currentRules, Keys: w.keys, Links: w.links, Seal: w.seal, Origins: w.opts.Origins, PublicURL: w.opts.PublicURL,
 		Secrets:    w.opts.FormSecrets,
 		Registerer: w.metrics.registry, Log: w.log,
 	}

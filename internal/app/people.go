@@ -43,6 +43,15 @@ func Links(store *boltstore.Store, publicURL string) (func(string, lodestone.Ema
 	return personLink(sealer, publicURL), nil
 }
 
+// Seal is what the gateway of a store seals with what it observes.
+func Seal(store *boltstore.Store) (*event.Seal, error) {
+	key, err := store.LinkKey()
+	if err != nil {
+		return nil, err
+	}
+	return event.NewSeal(key)
+}
+
 // people serves the links that people are given.
 func (w *Worker) people() http.Handler {
 	o := gateway.PeopleOptions{Links: w.links, Registerer: w.metrics.registry, Log: w.log}

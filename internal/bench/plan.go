@@ -53,7 +53,7 @@ func plan(ctx context.Context, r *run) error {
 	options := rules.Options{Operations: operations()}
 	ours := func(ctx context.Context) (s sample, err error) {
 		return timed(items, func() error {
-			head, src, err := replay.Open(ctx, store, b.JetStream())
+			head, src, err := replay.Open(ctx, store, b.JetStream(), nil)
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ func plan(ctx context.Context, r *run) error {
 			evs = append(evs, ev)
 		}
 		return timed(items, func() error {
-			_, src, err := replay.Open(ctx, store, b.JetStream())
+			_, src, err := replay.Open(ctx, store, b.JetStream(), nil)
 			if err != nil {
 				return err
 			}

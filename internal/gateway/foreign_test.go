@@ -111,7 +111,9 @@ func (s *formSite) read(set *rules.Set) (list []lodestone.Submission) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		sub, no := event.DecodeSubmission(event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Sequence, Time: m.Time},
+		msg := event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Sequence, Time: m.Time}
+		s.seal.Open(&msg)
+		sub, no := event.DecodeSubmission(msg,
 			func(name string) *lodestone.Form { return &set.Forms[name].Form })
 		if no != nil {
 			s.t.Fatalf("%+v", no)

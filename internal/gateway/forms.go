@@ -54,6 +54,7 @@ type FormOptions struct {
 	Publish   func(context.Context, *nats.Msg) error // returns when it is on disk; nil: every form is answered with 503
 	Keys      *Keys
 	Links     *links.Sealer
+	Seal      *event.Seal                  // of what is observed of a request; nil: nobody is told of it
 	Origins   []string                     // pages whose scripts may post; "*": any
 	Secrets   map[string]connectors.Secret // of forms that are signed, by form
 	PublicURL string                       // where browsers reach this gateway; "": where the request went
@@ -388,7 +389,7 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 	if form == nil || form.Signature == "" { // one tool posts for many people
 		in.seen.Evidence = f.evidence(name, email, in.seen.IP, in.data, now)
 	}
-	in.header[event.HeaderObserved] = []string{in.seen.Header()}
+	f.Seal.Close(&event.Message{Subject: subject, Header: in.header, Data: in.data}, in.seen)
 	start := time.Now()
 	if err := f.Publish(ctx, &nats.Msg{Subject: subject, Header: in.header, Data: in.data}); err != nil {
 		return taken{}, f.away(ctx, name, err)

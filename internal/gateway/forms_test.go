@@ -51,6 +51,7 @@ forms:
 
 // formSite is the gateway's forms on a real broker.
 type formSite struct {
+	seal *event.Seal
 	*site
 	dir     string
 	keys    *gateway.Keys
@@ -90,10 +91,13 @@ func (s *formSite) serve(change ...func(*gateway.FormOptions)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if s.seal, err = event.NewSeal([]byte("a key of the data directory")); err != nil {
+		s.t.Fatal(err)
+	}
 	set := compile(s.t, formRules)
 	s.registry = prometheus.NewRegistry()
 	o := gateway.FormOptions{
-		Rules: func() *rules.Set { return set }, Publish: broker.NewGroup(s.broker.PublishBatch).Publish, Keys: keys, Links: sealer,
+		Rules: func() *rules.Set { return set }, Publish: broker.NewGroup(s.broker.PublishBatch).Publish, Keys: keys, Links: sealer, Seal: s.seal,
 		Origins: []string{"*"}, Registerer: s.registry,
 		Log: slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -134,7 +138,9 @@ func (s *formSite) submissions() (list []lodestone.Submission, rejected []lodest
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		sub, no := event.DecodeSubmission(event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Sequence, Time: m.Time},
+		msg := event.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: m.Sequence, Time: m.Time}
+		s.seal.Open(&msg)
+		sub, no := event.DecodeSubmission(msg,
 			func(name string) *lodestone.Form {
 				if f := set.Forms[name]; f != nil {
 					return &f.Form

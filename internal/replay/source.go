@@ -26,8 +26,9 @@ type Store interface {
 	State(ctx context.Context, email lodestone.Email) (sequencer.State, error)
 }
 
-// Open finds the past: in the streams, or in the journal when js is nil or its streams hold no submission.
-func Open(ctx context.Context, store Store, js jetstream.JetStream) (Head, Source, error) {
+// Open finds the past: in the streams, or in the journal when js is nil or its streams hold no submission. seal
+// proves what a gateway observed, as for intake.
+func Open(ctx context.Context, store Store, js jetstream.JetStream, seal *event.Seal) (Head, Source, error) {
 	var head Head
 	current, err := store.CurrentRules(ctx)
 	if err != nil {
@@ -69,7 +70,7 @@ func Open(ctx context.Context, store Store, js jetstream.JetStream) (Head, Sourc
 	}
 	if head.Submissions > 0 {
 		head.Source = FromStream
-		return head, merged(streamed(js, sequencer.FormsStream), streamed(js, sequencer.SignalsStream), suppressed), nil
+		return head, merged(streamed(js, sequencer.FormsStream, seal), streamed(js, sequencer.SignalsStream, seal), suppressed), nil
 	}
 	head.Source = FromJournal
 	head.Submissions, head.Signals = 0, 0
@@ -118,7 +119,7 @@ func suppressions(ctx context.Context, store Store) (Source, error) {
 }
 
 // streamed reads a stream as far as it goes now.
-func streamed(js jetstream.JetStream, name string) Source {
+func streamed(js jetstream.JetStream, name string, seal *event.Seal) Source {
 	return func(ctx context.Context, each func(*Record) error) error {
 		stream, err := js.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -152,10 +153,12 @@ func streamed(js jetstream.JetStream, name string) Source {
 			if meta.Sequence.Stream > state.LastSeq {
 				return nil
 			}
-			if err := each(&Record{Stream: name, Message: event.Message{
+			r := Record{Stream: name, Message: event.Message{
 				Subject: m.Subject(), Header: map[string][]string(m.Headers()), Data: m.Data(),
 				Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
-			}}); err != nil {
+			}}
+			seal.Open(&r.Message)
+			if err := each(&r); err != nil {
 				return err
 			}
 			if meta.Sequence.Stream == state.LastSeq || meta.NumPending == 0 {

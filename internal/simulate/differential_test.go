@@ -437,7 +437,7 @@ func intake(t *testing.T, dir string, store *boltstore.Store, book *sequencer.Ru
 	done := make(chan error, 1)
 	go func() { done <- in.Run(ctx) }()
 	<-in.CaughtUp()
-	_, src, err := replay.Open(ctx, store, b.JetStream())
+	_, src, err := replay.Open(ctx, store, b.JetStream(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
