@@ -324,7 +324,7 @@ func (r *run) alternate(ctx context.Context, res Result, ours, ceiling func(cont
 func (r *run) report(res Result) error {
 	res.Name = cmp.Or(res.Name, r.bench.Name)
 	res.Measures = cmp.Or(res.Measures, r.bench.About)
-	res.Rounds = r.Rounds
+	res.Rounds = cmp.Or(res.Rounds, r.Rounds)
 	if res.later != nil {
 		res.later(&res)
 	}

@@ -97,7 +97,7 @@ func growth(ctx context.Context, r *run) error {
 			},
 		},
 	} {
-		res.Items = n
+		res.Items, res.Rounds = n, 1
 		if res.Settings == nil {
 			res.Settings = map[string]string{}
 		}

@@ -102,22 +102,57 @@ func tables(w io.Writer, data []byte) error {
 		fmt.Fprintf(w, "| %s | %s %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Name, spread(r.Ours), r.Unit, spread(r.Ceiling), ratio(&r), latency,
 			optional("%.3f", r.CPU), optional("%.0f", r.Memory), optional("%.0f", r.Disk), aims(&r))
 	}
-	fmt.Fprintln(w, "\nWhat each measures, its ceiling and its settings:")
+	fmt.Fprintln(w, "\nWhat each measures, its ceiling rounds × items, and its settings:")
 	fmt.Fprintln(w)
-	for _, r := range results {
-		fmt.Fprintf(w, "- **%s**: %s.", r.Name, r.Measures)
-		if r.Raw != "" {
-			fmt.Fprintf(w, " Ceiling: %s.", r.Raw)
+	for len(results) > 0 {
+		n := 1
+		for n < len(results) && results[n].Measures == results[0].Measures && results[n].Raw == results[0].Raw {
+			n++
 		}
-		fmt.Fprintf(w, " %d rounds of %d", r.Rounds, r.Items)
-		for _, k := range slices.Sorted(maps.Keys(r.Settings)) {
-			if k != "go" && k != "cores" && k != "machine" {
-				fmt.Fprintf(w, "; %s: %s", k, r.Settings[k])
-			}
-		}
-		fmt.Fprintln(w, ".")
+		about(w, results[:n])
+		results = results[n:]
 	}
 	return nil
+}
+
+// about says what results of one kind measure, and their settings: those that all have, then each one's own.
+func about(w io.Writer, results []bench.Result) {
+	common := maps.Clone(results[0].Settings)
+	for _, k := range []string{"go", "cores", "machine"} { // they stand above
+		delete(common, k)
+	}
+	var names []string
+	for _, r := range results {
+		names = append(names, "**"+r.Name+"**")
+		maps.DeleteFunc(common, func(k, v string) bool { return r.Settings[k] != v })
+	}
+	fmt.Fprintf(w, "- %s: %s.", strings.Join(names, ", "), results[0].Measures)
+	if raw := results[0].Raw; raw != "" {
+		fmt.Fprintf(w, " Ceiling: %s.", raw)
+	}
+	list := func(settings map[string]string, but map[string]string) (text string) {
+		for _, k := range slices.Sorted(maps.Keys(settings)) {
+			if _, ok := but[k]; !ok && k != "go" && k != "cores" && k != "machine" {
+				text += fmt.Sprintf("; %s: %s", k, settings[k])
+			}
+		}
+		return text
+	}
+	for i, r := range results {
+		name := r.Name + ": "
+		if len(results) == 1 {
+			name = ""
+		}
+		end := "."
+		if i < len(results)-1 {
+			end = ";"
+		}
+		fmt.Fprintf(w, " %s%d × %s%s%s", name, r.Rounds, number(float64(r.Items)), list(r.Settings, common), end)
+	}
+	if len(common) > 0 {
+		fmt.Fprintf(w, " All rounds%s.", strings.Replace(list(common, nil), ";", " with", 1))
+	}
+	fmt.Fprintln(w)
 }
 
 func ratio(r *bench.Result) string {

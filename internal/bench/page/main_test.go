@@ -45,7 +45,7 @@ func TestFiguresReplaceFigures(t *testing.T) {
 	got := string(b)
 	for _, want := range []string{
 		"before\n<!-- figures: begin -->\nTaken on 2026-03-01.\n", "| intake | 12,345 (9,000 to 20,000) submissions/s | 20,000 | 0.62 |", "ratio ≥ 0.8: **missed** |",
-		"5 rounds of 100; leads: 0.", "<!-- figures: end -->\nbetween\n", "| dispatch, /s | 100 (90.0 to 110) | 200 |", "1,000,000 leads",
+		"5 × 100. All rounds with leads: 0.", "<!-- figures: end -->\nbetween\n", "| dispatch, /s | 100 (90.0 to 110) | 200 |", "1,000,000 leads",
 		"\nA peer wins: River + Postgres at dispatch, /s.\n<!-- peers: end -->\nafter\n",
 	} {
 		if !strings.Contains(got, want) {
