@@ -33,7 +33,8 @@ const maxBatchBytes = 16 << 20
 
 // While touchpoints go out their intents and outcomes wait for intake's commit under way, so under a flood
 // a batch is kept to what is committed in about commitFor, but never to less than minBatch. Until what was
-// waiting at the start is applied nothing goes out, and batches are as large as they may be.
+// waiting at the start is applied nothing goes out, and batches are as large as they may be; where nothing
+// waited they begin small and grow while commits are quick.
 const (
 	commitFor = 50 * time.Millisecond
 	minBatch  = 50
@@ -107,6 +108,7 @@ func (in *Intake) Open(ctx context.Context) error {
 		in.cfg.AcceptStream = false // said for this stream, not for whatever takes its place later
 	}
 	if err == nil && in.target <= in.mark.Seq {
+		in.most.Store(minBatch) // what a commit takes is not known yet
 		in.once.Do(func() { close(in.caught) })
 	}
 	return err
@@ -357,16 +359,15 @@ func (in *Intake) apply(ctx context.Context, b Batch) error {
 
 // pace fits the size of batches to what the last one took.
 func (in *Intake) pace(n int, took time.Duration) {
-	select {
-	case <-in.caught:
-	default:
-		return
+	if in.mark.Seq < in.target {
+		return // nothing goes out yet
 	}
+	fits := int64(n) * int64(commitFor) / max(1, int64(took))
 	switch most := in.most.Load(); {
 	case took > 2*commitFor && n > minBatch:
-		in.most.Store(max(minBatch, int64(n)*int64(commitFor)/int64(took)))
+		in.most.Store(max(minBatch, fits))
 	case took < commitFor && int64(n) >= most:
-		in.most.Store(min(MaxBatch, 2*most))
+		in.most.Store(min(MaxBatch, 2*most, max(minBatch, fits)))
 	}
 }
 
