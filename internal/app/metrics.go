@@ -20,11 +20,13 @@ type metrics struct {
 	faults      *prometheus.CounterVec
 	rules       prometheus.Gauge
 	version     *prometheus.GaugeVec
+	late        *late
 }
 
 // gauges is what is read at each scrape.
 type gauges interface {
 	OldestDue(context.Context) (time.Time, error)
+	State(context.Context, lodestone.Email) (sequencer.State, error)
 	AttentionCounts(context.Context) (map[lodestone.AttentionKind]int, error)
 	Size() int64
 }
@@ -53,13 +55,15 @@ func newMetrics(store gauges, lag func(context.Context) (uint64, error)) *metric
 		Name: "lodestone_rules_info",
 		Help: "1, with the version of the rule files that new decisions are made with.",
 	}, []string{"version"})
-	m.registry.MustRegister(m.submissions, m.touchpoints, m.faults, m.rules, m.version, &reader{store, lag},
+	m.late = newLate(store.State)
+	m.registry.MustRegister(m.submissions, m.touchpoints, m.faults, m.rules, m.version, &reader{store, m.late, lag},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // committed counts one change.
 func (m *metrics) committed(c *sequencer.Change) {
+	m.late.committed(c)
 	e := c.Entry
 	if e == nil {
 		return
@@ -95,11 +99,12 @@ func (m *metrics) rejected(a lodestone.Attention, declared bool) {
 // reader is a collector of what the store and the broker say when they are asked.
 type reader struct {
 	store gauges
+	late  *late
 	lag   func(context.Context) (uint64, error)
 }
 
 var (
-	descDueLag = prometheus.NewDesc("lodestone_due_lag_seconds", "Age of the oldest touchpoint that is due and not done.", nil, nil)
+	descDueLag = prometheus.NewDesc("lodestone_due_lag_seconds", "Age of the oldest touchpoint that is due and not done, one included that a provider's trouble puts off.", nil, nil)
 	descLag    = prometheus.NewDesc("lodestone_intake_lag", "Submissions in the stream that are not applied yet.", nil, nil)
 	descAttn   = prometheus.NewDesc("lodestone_attention", "Things that a human must look at.", []string{"kind"}, nil)
 	descSize   = prometheus.NewDesc("lodestone_store_size_bytes", "Size of the store file.", nil, nil)
@@ -120,10 +125,14 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	if oldest, err := r.store.OldestDue(ctx); err == nil {
+	due, err := r.store.OldestDue(ctx)
+	putOff, lateErr := r.late.oldest(ctx)
+	if err == nil && lateErr == nil {
 		lag := 0.0
-		if !oldest.IsZero() {
-			lag = max(0, time.Since(oldest).Seconds())
+		for _, at := range []time.Time{due, putOff} {
+			if !at.IsZero() {
+				lag = max(lag, time.Since(at).Seconds())
+			}
 		}
 		gauge(descDueLag, lag)
 	}
