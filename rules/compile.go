@@ -20,7 +20,7 @@ import (
 func Compile(files []File, opts Options) (*Set, error) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Links: opts.Link != nil, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}, placed: make(map[*scoring.Program]source), bandPlaces: make(map[string]Pos)}
+	c := &compiler{opts: opts, files: files, set: &Set{Files: files, Links: opts.Link != nil, Forms: make(map[string]*Form), places: make(map[*scoring.Program][]Pos)}, placed: make(map[*scoring.Program]source), bandPlaces: make(map[string]Pos), limitPlaces: limitPlaces{holdouts: make(map[string]Pos), brakes: make(map[string]Pos)}}
 	c.operations()
 	if c.parseAll() {
 		c.forms()
@@ -64,6 +64,8 @@ type compiler struct {
 	programs   []*scoring.Program // all of them, to see what is used
 	placed     map[*scoring.Program]source
 	bandPlaces map[string]Pos
+
+	limitPlaces limitPlaces
 }
 
 // source is where an expression stands: in the value of a node, behind offset characters.

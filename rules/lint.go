@@ -45,6 +45,7 @@ func (c *compiler) lint() {
 	for _, q := range c.set.Sequences {
 		l.sequence(q)
 	}
+	l.limits()
 	l.confirmedConsent()
 	l.overshadowed()
 	l.listWords()

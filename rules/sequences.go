@@ -103,8 +103,10 @@ func (c *compiler) sequence(d *document, e entry) *Sequence {
 			c.sequenceVariants(d, k.value, q)
 		case "holdout":
 			q.Holdout = c.holdout(d, k.value)
+			c.limitPlaces.holdouts[q.Name] = pos(d, k.value)
 		case "brake":
 			q.Brake = c.brake(d, k.value)
+			c.limitPlaces.brakes[q.Name] = pos(d, k.value)
 		}
 	}
 	if e.value.Kind == yaml.MappingNode {

@@ -143,6 +143,7 @@ func (c *compiler) caps() {
 				c.fault(s.doc, n, "a cap says how many touchpoints a lead gets in which time, as in {max: 3, per: 7d}")
 			}
 			c.set.Caps = append(c.set.Caps, q)
+			c.limitPlaces.caps = append(c.limitPlaces.caps, pos(s.doc, n))
 		}
 	}
 }

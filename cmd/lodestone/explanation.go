@@ -105,6 +105,9 @@ func bandWords(score int, band string, set *rules.Set) string {
 }
 
 func writeDecision(w io.Writer, x *api.Explanation) {
+	if q := x.Quarantine; q != nil {
+		fmt.Fprintf(w, "\nIt would wait in `lodestone queue --attention` first, because the form's quarantine is true: %s\n  %s\n  Below is what would come of it once it is released.\n", q.Condition, q.Detail)
+	}
 	if d := x.Decision; d != nil {
 		if x.History == nil {
 			fmt.Fprintf(w, "\nWhat would follow: %s\n", api.DecisionWords(d, "would be entered"))

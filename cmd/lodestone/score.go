@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,6 +61,9 @@ a new one. Names that begin with "context." fill the context: --field context.co
 				return err
 			}
 			x := api.Hypothetical(change, &sub, api.View{Book: book, Operations: opts.Operations, Now: now})
+			if no := sequencer.Quarantined(lead, &sub, book); no != nil {
+				x.Quarantine = &api.Quarantine{Condition: strings.TrimSpace(set.Forms[sub.Form].Quarantine.Source()), Detail: no.Detail}
+			}
 			if c.flags.json {
 				return c.printJSON(x)
 			}

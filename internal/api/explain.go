@@ -31,13 +31,20 @@ type Explanation struct {
 	Past        []Enrollment           `json:"past_enrollments,omitempty"` // that ended, oldest first, Enrollment included
 	Touchpoints []Touchpoint           `json:"touchpoints"`
 	Next        *Next                  `json:"next"`
-	Coming      []Coming               `json:"coming"`          // everything that is still to happen in the enrollment
-	Needs       *Candidate             `json:"needs,omitempty"` // without an enrollment: the most important sequence that can be entered, and what stands in the way
+	Quarantine  *Quarantine            `json:"quarantine,omitempty"` // of a hypothetical submission: it would wait for a person first
+	Coming      []Coming               `json:"coming"`               // everything that is still to happen in the enrollment
+	Needs       *Candidate             `json:"needs,omitempty"`      // without an enrollment: the most important sequence that can be entered, and what stands in the way
 	Attention   []Item                 `json:"attention,omitempty"`
 	History     []lodestone.Entry      `json:"history,omitzero"`    // oldest first; nil, and left out, of a hypothetical submission
 	Truncated   bool                   `json:"truncated,omitempty"` // there is older history
 
 	assigned *lodestone.Decision // the newest that let sequences compete
+}
+
+// Quarantine says why a submission would wait until a person releases it.
+type Quarantine struct {
+	Condition string `json:"condition"` // of the form, as the rule file has it
+	Detail    string `json:"detail"`    // what speaks against the submission
 }
 
 // Line is one line of the ledger and what it is worth now.

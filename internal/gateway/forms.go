@@ -58,6 +58,9 @@ type FormOptions struct {
 	Origins   []string                     // pages whose scripts may post; "*": any
 	Secrets   map[string]connectors.Secret // of forms that are signed, by form
 	PublicURL string                       // where browsers reach this gateway; "": where the request went
+	// Recent gives what came within a span before, oldest first, so that a restart does not forget who was entered
+	// all over the place; see [Recent]. Forms calls it once. nil: counting begins at nothing.
+	Recent func(span time.Duration, each func(event.Message))
 	// ClientIP is the address that a request came from; nil: what [access.Of] says.
 	ClientIP    func(*http.Request) string
 	Registerer  prometheus.Registerer // nil: nobody counts
@@ -120,6 +123,9 @@ func Forms(o FormOptions) http.Handler {
 	}
 	if f.ClientIP == nil {
 		f.ClientIP = clientIP
+	}
+	if o.Recent != nil {
+		o.Recent(watchSpan, f.recall)
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(f.total, f.seconds)

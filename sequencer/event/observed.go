@@ -102,15 +102,21 @@ func (s *Seal) mac(m *Message, said []byte) []byte {
 	return h.Sum(nil)
 }
 
+// ObservedOf reads what was observed of a message whose seal was looked at; ok is false when nothing was.
+func ObservedOf(m *Message) (o Observed, ok bool) {
+	_, said, _ := strings.Cut(first(m.Header[HeaderObserved]), ".")
+	err := json.Unmarshal([]byte(said), &o)
+	return o, err == nil
+}
+
 // observed fills c with what the gateway saw, where c says nothing itself. A header that cannot be
 // read counts as none.
-func (d *decoder) observed(c *lodestone.Context, header map[string][]string) {
-	if len(header[headerUnsealed]) > 0 {
+func (d *decoder) observed(c *lodestone.Context, m *Message) {
+	if len(m.Header[headerUnsealed]) > 0 {
 		d.note("what is said to have been seen of the request does not bear this gateway's seal, so it does not count")
 	}
-	_, said, _ := strings.Cut(first(header[HeaderObserved]), ".")
-	var o Observed
-	if json.Unmarshal([]byte(said), &o) != nil {
+	o, ok := ObservedOf(m)
+	if !ok {
 		return
 	}
 	c.IP = cmp.Or(c.IP, o.IP)

@@ -43,7 +43,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		return lodestone.Submission{}, f.reject(name, e.id, email)
 	}
 	context := d.context(p.context, e.at)
-	d.observed(&context, m.Header)
+	d.observed(&context, &m)
 	honeypot(&context, declared, p.fields)
 	return lodestone.Submission{
 		ID:       e.id,
