@@ -12,6 +12,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/chrometest"
+	"github.com/lodestonehq/lodestone/internal/gateway"
 )
 
 const optInRules = `
@@ -50,7 +51,10 @@ func optIn(t *testing.T) (r *rig, w **Worker, thanks string, restart func()) {
 	w = new(*Worker)
 	begin := func() {
 		*w = r.open()
-		h := (*w).webHandler()
+		mux := http.NewServeMux()
+		mux.Handle(gateway.FormsPath, (*w).formsHandler())
+		mux.Handle(gateway.ConfirmPath, (*w).people())
+		var h http.Handler = mux
 		handler.Store(&h)
 		stop = r.start(*w)
 	}
