@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -240,26 +239,31 @@ func (c *cli) userListCmd() *cobra.Command {
 }
 
 func (c *cli) userRemoveCmd() *cobra.Command {
+	return c.removal(&cobra.Command{
+		Use: "rm NAME", Short: "Remove a user; wherever they are signed in, that ends", Example: "  lodestone user rm ada --yes",
+	}, "%s can not sign in any more. Remove the user?", "%s is removed\n", (*access.Book).RemoveUser, noUser)
+}
+
+// removal completes a command that removes what has a name in the book. question and done hold a place for it.
+func (c *cli) removal(cmd *cobra.Command, question, done string, remove func(*access.Book, string) error, none func(string) error) *cobra.Command {
 	var yes bool
-	cmd := &cobra.Command{
-		Use: "rm NAME", Short: "Remove a user; wherever they are signed in, that ends", Example: "  lodestone user rm ada --yes", Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
-			b, err := c.book()
-			if err != nil {
-				return err
-			}
-			if err := c.confirm(yes, a[0]+" can not sign in any more. Remove the user?"); err != nil {
-				return err
-			}
-			if err := b.RemoveUser(a[0]); errors.Is(err, access.ErrNone) {
-				return noUser(a[0])
-			} else if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.err, "%s is removed\n", a[0])
-			c.sayOpen(b)
-			return nil
-		},
+	cmd.Args = args(cobra.ExactArgs(1))
+	cmd.RunE = func(_ *cobra.Command, a []string) error {
+		b, err := c.book()
+		if err != nil {
+			return err
+		}
+		if err := c.confirm(yes, fmt.Sprintf(question, a[0])); err != nil {
+			return err
+		}
+		if err := remove(b, a[0]); errors.Is(err, access.ErrNone) {
+			return none(a[0])
+		} else if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.err, done, a[0])
+		c.sayOpen(b)
+		return nil
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
@@ -386,27 +390,9 @@ func (c *cli) tokenListCmd() *cobra.Command {
 }
 
 func (c *cli) tokenRemoveCmd() *cobra.Command {
-	var yes bool
-	cmd := &cobra.Command{
-		Use: "rm NAME", Short: "End a token", Example: "  lodestone token rm grafana --yes", Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
-			b, err := c.book()
-			if err != nil {
-				return err
-			}
-			if err := c.confirm(yes, "What uses the token "+a[0]+" is not let in any more. End it?"); err != nil {
-				return err
-			}
-			if err := b.RemoveToken(a[0]); errors.Is(err, access.ErrNone) {
-				return fmt.Errorf("there is no token %s; `lodestone token ls` lists those there are", a[0])
-			} else if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.err, "the token %s has ended\n", strings.TrimSpace(a[0]))
-			c.sayOpen(b)
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	return cmd
+	return c.removal(&cobra.Command{
+		Use: "rm NAME", Short: "End a token", Example: "  lodestone token rm grafana --yes",
+	}, "What uses the token %s is not let in any more. End it?", "the token %s has ended\n", (*access.Book).RemoveToken, func(name string) error {
+		return fmt.Errorf("there is no token %s; `lodestone token ls` lists those there are", name)
+	})
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lodestonehq/lodestone/internal/replacefile"
 )
 
 // FileName is the file of users and tokens in a data directory.
@@ -320,8 +322,7 @@ func (b *Book) changeUser(name string, change func(*User) error) error {
 
 // change replaces the file by a changed one. Others who change it wait.
 func (b *Book) change(change func(*list) error) error {
-	dir := filepath.Dir(b.path)
-	unlock, err := lock(dir)
+	unlock, err := lock(filepath.Dir(b.path))
 	if err != nil {
 		return fmt.Errorf("change users and tokens: %w", err)
 	}
@@ -343,16 +344,7 @@ func (b *Book) change(change func(*list) error) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, "."+FileName+"-") // mode 0600
-	if err != nil {
-		return fmt.Errorf("change users and tokens: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(data, '\n'))
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), b.path)
-	}
-	if err != nil {
+	if err := replacefile.Write(b.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("change users and tokens: %w", err)
 	}
 	return nil

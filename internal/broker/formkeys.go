@@ -10,12 +10,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/lodestonehq/lodestone/internal/replacefile"
 )
 
 // FormKeysName is the file of form keys in a data directory.
@@ -110,16 +111,7 @@ func (f FormKeys) write(keys []FormKey) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(f.Path), "."+FormKeysName) // mode 0600
-	if err != nil {
-		return fmt.Errorf("write the keys of forms: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(data, '\n'))
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), f.Path)
-	}
-	if err != nil {
+	if err := replacefile.Write(f.Path, append(data, '\n')); err != nil {
 		return fmt.Errorf("write the keys of forms: %w", err)
 	}
 	return nil

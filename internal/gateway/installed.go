@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/lodestonehq/lodestone/internal/replacefile"
 )
 
 // installedName is the file of subscriptions in a data directory.
@@ -91,35 +93,13 @@ func (in *Installed) save() error {
 	return nil
 }
 
-func (in *Installed) write() (err error) {
+func (in *Installed) write() error {
 	b, err := json.MarshalIndent(in.list, "", "  ")
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(in.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(in.path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, installedName+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), in.path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil // renamed, and only not yet on disk: the worst is that it is asked about again
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return replacefile.Write(in.path, append(b, '\n'))
 }
