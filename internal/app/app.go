@@ -172,8 +172,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	}
 	if w.store.Copied() {
 		w.log.ErrorContext(ctx, "this data directory is a copy: it answers questions and does nothing outward until `lodestone claim`", "data", opts.Data)
-		w.openWeb()
-		return w, nil
+		return w.withWeb(), nil
 	}
 
 	if w.keys, err = gateway.OpenKeys(opts.Data); err != nil {
@@ -195,8 +194,15 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if err := w.build(ctx); err != nil {
 		return nil, err
 	}
-	w.openWeb()
-	return w, nil
+	return w.withWeb(), nil
+}
+
+// withWeb makes what the listener serves, if there is one.
+func (w *Worker) withWeb() *Worker {
+	if w.web != nil {
+		w.handler = w.webHandler()
+	}
+	return w
 }
 
 // build makes the parts that act and compares the streams with what was applied.

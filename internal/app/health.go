@@ -85,11 +85,8 @@ func named(next http.Handler) http.Handler {
 	})
 }
 
-// openWeb makes what the listener serves, if there is one.
-func (w *Worker) openWeb() {
-	if w.web == nil {
-		return
-	}
+// webHandler makes what the listener serves. It is called once.
+func (w *Worker) webHandler() http.Handler {
 	w.console = console.New(console.Options{
 		Client: w.Client(), Log: w.log,
 		Ready: func() (reasons, warnings []string) {
@@ -105,7 +102,7 @@ func (w *Worker) openWeb() {
 	guard := access.NewGuard(o)
 	w.console.Door = guard
 	w.served = w.routes()
-	w.handler = guard.Handler(w.served)
+	return guard.Handler(w.served)
 }
 
 // outside reports whether an address leads others than this machine here.
