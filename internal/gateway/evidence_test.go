@@ -85,13 +85,14 @@ func TestEvidence(t *testing.T) {
 }
 
 // TestHostile posts 10,000 hostile requests among 1,000 honest ones. Every honest one is served and
-// stored, nothing that was sent is repeated in an answer, and memory does not grow with the number.
+// stored, whatever was answered with an id is stored under it, nothing that was sent is repeated in an answer, and
+// memory does not grow with the number.
 func TestHostile(t *testing.T) {
 	const hostile, honest, clients = 10_000, 1_000, 32
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := newFormSite(t)
-	const mark = "<script>sent-by-a-spammer</script>"
+
 	corpus := []func(rng *rand.Rand) (path, kind, body string){
 		func(*rand.Rand) (string, string, string) {
 			return "/forms/guide", "application/json", `{"email":"` + mark
@@ -130,6 +131,10 @@ func TestHostile(t *testing.T) {
 			return "/forms/guide", "application/json", string(b)
 		},
 	}
+	for _, seed := range hostileSeeds {
+		corpus = append(corpus, func(*rand.Rand) (string, string, string) { return "/forms/guide", seed[0], seed[1] })
+	}
+	var taken sync.Map // ids that were answered with 202
 	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}}
 	defer web.CloseIdleConnections()
 	var before runtime.MemStats
@@ -177,10 +182,16 @@ func TestHostile(t *testing.T) {
 					}
 				}
 				resp.Body.Close()
+				if resp.StatusCode == http.StatusAccepted {
+					var a accepted
+					if _, body, ok := strings.Cut(b.String(), "{"); ok && json.Unmarshal([]byte("{"+body), &a) == nil && a.ID != "" {
+						taken.Store(a.ID, true)
+					}
+				}
 				if want != 0 && resp.StatusCode != want {
 					t.Errorf("an honest one was answered with %d %s", resp.StatusCode, b.String())
 				}
-				if resp.StatusCode == http.StatusInternalServerError || strings.Contains(b.String(), "sent-by-a-spammer") {
+				if resp.StatusCode == http.StatusInternalServerError || strings.Contains(b.String(), mark) {
 					t.Errorf("%s %q was answered with %d %.300s", path, kind, resp.StatusCode, b.String())
 				}
 			}
@@ -197,15 +208,29 @@ func TestHostile(t *testing.T) {
 	}
 	served := map[lodestone.Email]int{}
 	list, _ := s.submissions()
+	stored := map[string]bool{}
 	for _, sub := range list {
 		served[sub.Email]++
+		stored[sub.ID] = true
 	}
+	acknowledged := 0
+	taken.Range(func(id, _ any) bool {
+		acknowledged++
+		if !stored[id.(string)] {
+			t.Errorf("%v was acknowledged and is not stored", id)
+		}
+		return true
+	})
+	if acknowledged < honest {
+		t.Errorf("%d ids were given out, want those of %d honest ones at least", acknowledged, honest)
+	}
+	t.Logf("%d acknowledged, %d stored", acknowledged, len(list))
 	for i := range honest {
 		if n := served[lodestone.Email(fmt.Sprintf("honest%d@example.com", i))]; n != 1 {
 			t.Errorf("honest %d is stored %d times, want once", i, n)
 		}
 	}
-	list, served = nil, nil
+	list, served, stored = nil, nil, nil
 	var after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&after)
