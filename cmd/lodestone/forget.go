@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -150,62 +147,4 @@ func unfinished(got *api.Forgotten) error {
 		return nil
 	}
 	return fmt.Errorf("not finished at %s: mend the cause and run the same command again; `lodestone queue --attention` keeps it in mind", strings.Join(open, ", "))
-}
-
-func (c *cli) exportCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "export EMAIL",
-		Short: "Everything that is known of a person, for their own eyes",
-		Long: `Export gathers what is known of a person: the lead, the whole history, what waits under attention, the suppression,
-and the messages about them in the streams, which a running worker looks through.`,
-		Example: "  lodestone export ada@example.com\n  lodestone export ada@example.com --json > ada.json",
-		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			conn, err := c.aboutPerson(cmd.Context(), a[0], false)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			x, err := conn.Export(cmd.Context(), a[0])
-			if err != nil {
-				return err
-			}
-			if !x.Streams {
-				fmt.Fprintln(c.err, "no worker runs, so the streams were not looked into; start one for the whole of it")
-			}
-			if c.flags.json {
-				return c.printJSON(x)
-			}
-			fmt.Fprintf(c.out, "What is known of %s on %s\n\n", x.Email, utc(x.At))
-			if x.Lead != nil {
-				fmt.Fprintln(c.out, "Given in forms")
-				var rows [][]string
-				for _, name := range slices.Sorted(maps.Keys(x.Lead.Profile)) {
-					rows = append(rows, []string{name, fmt.Sprint(x.Lead.Profile[name])})
-				}
-				if x.Lead.Zone != "" {
-					rows = append(rows, []string{"time zone", x.Lead.Zone})
-				}
-				if k := x.Lead.Consent; k != nil {
-					rows = append(rows, []string{"consent", fmt.Sprintf("%t at %s %s", k.Marketing, utc(k.At), k.Text)})
-				}
-				table(c.out, "  ", rows)
-				fmt.Fprintln(c.out)
-			}
-			if x.Explanation != nil {
-				writeExplanation(c.out, x.Explanation, conn.set, time.Now(), len(x.Explanation.History))
-			} else if s := x.Suppression; s != nil {
-				fmt.Fprintf(c.out, "On the suppression list since %s (%s, by %s)\n", utc(s.At), s.Reason, s.Source)
-			}
-			for _, k := range x.Attention {
-				if k.Data != "" {
-					fmt.Fprintf(c.out, "\nKept for a human, %s, %s\n  %s\n", utc(k.At), words(k.Reason), k.Data)
-				}
-			}
-			for _, m := range x.Messages {
-				fmt.Fprintf(c.out, "\nMessage %d of %s, %s, %s\n  %s\n", m.Seq, m.Stream, m.Subject, utc(m.At), m.Data)
-			}
-			return nil
-		},
-	}
 }

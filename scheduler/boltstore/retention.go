@@ -132,15 +132,16 @@ func idle(l *lodestone.Lead, before time.Time) bool {
 	return true
 }
 
-// PruneAttention deletes submissions and signals that could not be used and that nobody looked at
-// since before, and returns how many. What a human has to decide on stays.
+// PruneAttention deletes submissions and signals that could not be used, and touchpoints that failed, which nobody
+// looked at since before, and returns how many. What a human has to decide on stays.
 func (s *Store) PruneAttention(ctx context.Context, before time.Time) (pruned int, err error) {
 	return s.pruneRandom(ctx, bAttention, func(_ *bolt.Tx, _, v []byte) (bool, error) {
 		var a lodestone.Attention
 		if err := decode(v, &a); err != nil {
 			return false, fmt.Errorf("an attention item: %w", err)
 		}
-		return a.Kind == lodestone.AttentionSubmission && a.At.Before(before), nil
+		over := a.Kind == lodestone.AttentionSubmission || a.Kind == lodestone.AttentionTouchpoint && a.Enrollment != nil
+		return over && a.At.Before(before), nil
 	})
 }
 

@@ -350,6 +350,8 @@ func TestPruning(t *testing.T) {
 			{ID: "1", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNoEmail, At: old, Seq: 1},
 			{ID: "2", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNoEmail, At: recent, Seq: 2},
 			{ID: "3", Kind: lodestone.AttentionTouchpoint, Reason: lodestone.ReasonUnclear, At: old},
+			{ID: "4", Kind: lodestone.AttentionTouchpoint, Reason: lodestone.ReasonRefused, At: old, Enrollment: &lodestone.Enrollment{ID: "e"}},
+			{ID: "5", Kind: lodestone.AttentionTouchpoint, Reason: lodestone.ReasonRefused, At: recent, Enrollment: &lodestone.Enrollment{ID: "e"}},
 		},
 	})
 	if err := s.SetCursor(ctx, "events", 2); err != nil {
@@ -367,8 +369,8 @@ func TestPruning(t *testing.T) {
 	if n, err := s.PruneLeads(ctx, cut); err != nil || n != 1 {
 		t.Errorf("pruned %d leads, %v; want the one with nothing pending and nothing recent", n, err)
 	}
-	if n, err := s.PruneAttention(ctx, cut); err != nil || n != 1 {
-		t.Errorf("pruned %d attention items, %v; want the old submission alone", n, err)
+	if n, err := s.PruneAttention(ctx, cut); err != nil || n != 2 {
+		t.Errorf("pruned %d attention items, %v; want the old submission and what failed long ago", n, err)
 	}
 	p, err := s.Person(ctx, "back@example.com", 10)
 	if err != nil || len(p.History) != 2 || p.More {
