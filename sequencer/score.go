@@ -155,11 +155,13 @@ func same(a, b any) bool {
 	return false
 }
 
-// held is what the ledger holds of one rule.
-type held struct {
-	lines int
-	later bool // one of them is of a later submission
-	gone  bool // they make room for another, or for none
+// outcome is what became of one rule: what the ledger holds of it, and what this submission gives.
+type outcome struct {
+	points float64 // of the new line; 0: there is none
+	lines  int32   // in the ledger
+	later  bool    // one of them is of a later submission
+	gone   bool    // they make room for another, or for none
+	shown  bool    // the new line is shown, and not added
 }
 
 // score applies the scoring rules to the ledger and sums it up at the submission's time. A rule without
@@ -168,77 +170,76 @@ type held struct {
 func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
 	l := p.lead
 	var room struct { // for what most leads and rule files need
-		rules [32]held
-		lines [32]lodestone.Line
-		owner [64]int
+		rules [32]outcome
+		owner [48]int32
 	}
-	earlier, added, owner := room.rules[:0], room.lines[:0], room.owner[:0]
-	if len(set.Rules) <= len(room.rules) {
-		earlier = room.rules[:len(set.Rules)]
-	} else {
-		earlier = make([]held, len(set.Rules))
+	of, owner := room.rules[:], room.owner[:0]
+	if len(set.Rules) > len(of) {
+		of = make([]outcome, len(set.Rules))
 	}
 	for i, next := 0, 0; i < len(l.Ledger); i++ {
 		line := &l.Ledger[i]
 		at := ruleAt(set.Rules, line.Rule, next)
-		if owner = append(owner, at); at < 0 {
+		if owner = append(owner, int32(at)); at < 0 {
 			continue
 		}
 		next = at + 1
-		earlier[at].lines++
-		earlier[at].later = earlier[at].later || line.At.After(sub.At)
+		of[at].lines++
+		of[at].later = of[at].later || line.At.After(sub.At)
 	}
 
-	form, full := set.Forms[sub.Form], false
+	form, added, full, shown := set.Forms[sub.Form], 0, false, false
 	for i, r := range set.Rules {
 		points, matched, err := apply(ev, r)
 		if err != nil {
 			d.Faults = append(d.Faults, lodestone.RuleFault{Rule: r.Name, Detail: err.Error()})
 			continue
 		}
-		had := &earlier[i]
-		if !matched || points == 0 && (r.Each || had.lines == 0 || had.later || !asked(form, r)) {
+		o := &of[i]
+		if !matched || points == 0 && (r.Each || o.lines == 0 || o.later || !asked(form, r)) {
 			continue
 		}
-		line := lodestone.Line{Rule: r.Name, Version: set.Version, Points: points, At: sub.At, HalfLife: r.HalfLife}
-		switch {
-		case r.Each:
-			full = full || had.lines >= maxEach
-		case had.later: // shown, and not added
-			if d.Lines == nil {
-				d.Lines = append(make([]lodestone.Line, 0, len(set.Rules)), added...)
-			}
-			d.Lines = append(d.Lines, line)
-			continue
-		default:
-			had.gone = true
+		o.points, o.shown, o.gone = points, o.later && !r.Each, !o.later && !r.Each
+		if points != 0 && !o.shown {
+			added++
 		}
-		if points == 0 {
-			continue
-		}
-		added = append(added, line)
-		if d.Lines != nil {
-			d.Lines = append(d.Lines, line)
-		}
+		shown = shown || o.shown
+		full = full || r.Each && o.lines >= maxEach
 	}
 
-	ledger := make([]lodestone.Line, 0, len(l.Ledger)+len(added))
+	ledger := make([]lodestone.Line, 0, len(l.Ledger)+added)
 	for i := range l.Ledger {
-		if at := owner[i]; at < 0 || !earlier[at].gone {
+		if at := owner[i]; at < 0 || !of[at].gone {
 			ledger = append(ledger, l.Ledger[i])
 		}
 	}
 	if full {
-		for i := range added {
-			ledger = fold(ledger, &added[i])
+		for i, r := range set.Rules {
+			if r.Each && of[i].points != 0 {
+				ledger = fold(ledger, r)
+			}
 		}
 	}
-	l.Ledger = append(ledger, added...)
-	if d.Lines == nil && len(added) > 0 { // no ledger is ever changed, so what was added need not be copied
-		d.Lines = l.Ledger[len(ledger):len(l.Ledger):len(l.Ledger)]
+	kept := len(ledger)
+	for i, r := range set.Rules {
+		o := &of[i]
+		if o.points == 0 {
+			continue
+		}
+		line := lodestone.Line{Rule: r.Name, Version: set.Version, Points: o.points, At: sub.At, HalfLife: r.HalfLife}
+		if !o.shown {
+			ledger = append(ledger, line)
+		}
+		if shown {
+			d.Lines = append(d.Lines, line)
+		}
 	}
+	if !shown && added > 0 { // no ledger is ever changed, so what was added need not be copied
+		d.Lines = ledger[kept:len(ledger):len(ledger)]
+	}
+	l.Ledger = ledger
 	d.PreviousBand = l.Band
-	l.Score = lodestone.Score(l.Ledger, sub.At)
+	l.Score = lodestone.Score(ledger, sub.At)
 	l.Band = set.Band(l.Score)
 	d.Score, d.Band = l.Score, l.Band
 	ev.SetScore(l.Score, l.Band, d.PreviousBand)
@@ -304,12 +305,12 @@ func apply(ev *scoring.Evaluator, r *rules.Rule) (points float64, matched bool, 
 // times does not make a lead too large to load.
 const maxEach = 64
 
-// fold makes room for a line: past maxEach lines of the rule its two oldest of one half-life become one,
+// fold makes room for a line of a rule: past maxEach of them its two oldest of one half-life become one,
 // which is exact: both fade at the same rate, so their sum does too. It changes the ledger it is given.
-func fold(ledger []lodestone.Line, line *lodestone.Line) []lodestone.Line {
+func fold(ledger []lodestone.Line, r *rules.Rule) []lodestone.Line {
 	n, first := 0, -1
 	for i, l := range ledger {
-		if l.Rule == line.Rule && l.HalfLife == line.HalfLife {
+		if l.Rule == r.Name && l.HalfLife == r.HalfLife {
 			if n++; first < 0 {
 				first = i
 			}
@@ -319,7 +320,7 @@ func fold(ledger []lodestone.Line, line *lodestone.Line) []lodestone.Line {
 		return ledger
 	}
 	for i := first + 1; i < len(ledger); i++ {
-		if l := ledger[i]; l.Rule == line.Rule && l.HalfLife == line.HalfLife {
+		if l := ledger[i]; l.Rule == r.Name && l.HalfLife == r.HalfLife {
 			older, newer := ledger[first], l
 			if newer.At.Before(older.At) {
 				older, newer = newer, older

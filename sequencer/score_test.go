@@ -56,7 +56,7 @@ func TestLedgerIsAsRuleByRule(t *testing.T) {
 			}
 			switch {
 			case each[i] && line.Points != 0:
-				want = append(fold(want, &line), line)
+				want = append(fold(want, set.Rules[i]), line)
 			case each[i], slices.ContainsFunc(want, func(l lodestone.Line) bool { return mine(l) && l.At.After(at) }):
 			default:
 				if want = slices.DeleteFunc(want, mine); line.Points != 0 {

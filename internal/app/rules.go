@@ -55,7 +55,7 @@ func Rulebook(ctx context.Context, store Store, current *rules.Set, opts rules.O
 	return newVersions(store, opts, 0).rulebook(ctx, current)
 }
 
-// versions compiles stored versions of the rule files when they are asked for, and keeps the newest asked for.
+// versions compiles stored versions of the rule files when they are asked for, and keeps some of those asked for.
 // It is safe for concurrent use.
 type versions struct {
 	store Store
@@ -71,7 +71,7 @@ type version struct {
 	err error
 }
 
-// maxVersions bounds how many compiled versions are kept; beyond it they are compiled again.
+// maxVersions bounds how many compiled versions are kept; beyond it one makes room for the next.
 const maxVersions = 64
 
 func newVersions(store Store, opts rules.Options, scale float64) *versions {
@@ -105,7 +105,10 @@ func (v *versions) get(name string) (*rules.Set, error) {
 		}
 	}
 	if len(v.known) >= maxVersions {
-		clear(v.known)
+		for any := range v.known { // one, not all: where a few more are in use, most are still found
+			delete(v.known, any)
+			break
+		}
 	}
 	v.known[name] = got
 	return got.set, got.err
