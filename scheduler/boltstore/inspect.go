@@ -9,6 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,13 +36,18 @@ const (
 	maxBucketDepth = 8
 )
 
-// inspector walks one file.
+// inspector walks one file, as many branches of its trees at a time as there are processors.
 type inspector struct {
 	f         io.ReaderAt
 	pageSize  int
 	highWater uint64
-	seen      []uint64 // one bit a page
-	used      uint64
+	seen      []atomic.Uint64 // one bit a page
+	pages     sync.Pool       // of *[]byte, for pages without overflow
+
+	free   chan struct{} // one for each walker beside the first
+	others sync.WaitGroup
+	mu     sync.Mutex // guards fault
+	fault  error      // the first that another walker found
 }
 
 // inspect reads a store file with plain reads and says whether bbolt can open it. The error is
@@ -67,13 +75,45 @@ func inspect(path string, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	in.seen = make([]uint64, in.highWater/64+1)
+	in.seen = make([]atomic.Uint64, in.highWater/64+1)
+	in.pages.New = func() any { b := make([]byte, in.pageSize); return &b }
+	in.free = make(chan struct{}, runtime.GOMAXPROCS(0)-1)
 	if freelist != noFreelist {
-		if _, _, err := in.page(freelist, flagFreelist); err != nil {
+		if _, _, err := in.page(freelist, flagFreelist, make([]byte, in.pageSize)); err != nil {
 			return err
 		}
 	}
-	return in.tree(root, 0)
+	err = in.tree(root, 0)
+	in.others.Wait() // it holds the file until then
+	return errors.Join(err, in.fault)
+}
+
+// failed returns what another walker found.
+func (in *inspector) failed() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.fault
+}
+
+// child walks from one page down, beside the caller when a walker is free. What that one finds is found by
+// [inspector.failed].
+func (in *inspector) child(id uint64, depth int) error {
+	select {
+	case in.free <- struct{}{}:
+	default:
+		return in.tree(id, depth)
+	}
+	in.others.Go(func() {
+		defer func() { <-in.free }()
+		if err := in.tree(id, depth); err != nil {
+			in.mu.Lock()
+			if in.fault == nil {
+				in.fault = err
+			}
+			in.mu.Unlock()
+		}
+	})
+	return in.failed()
 }
 
 func damaged(format string, args ...any) error {
@@ -122,12 +162,12 @@ func (in *inspector) meta(size int64) (root, freelist uint64, err error) {
 }
 
 // page reads one page with its overflow and checks that it stands where it says, that it is of one of
-// the kinds wanted and that nothing else led to it.
-func (in *inspector) page(id uint64, kinds uint16) (b []byte, kind uint16, err error) {
+// the kinds wanted and that nothing else led to it. head has room for one page, and is what is returned of a
+// page without overflow.
+func (in *inspector) page(id uint64, kinds uint16, head []byte) (b []byte, kind uint16, err error) {
 	if id < 2 || id >= in.highWater {
 		return nil, 0, damaged("something leads to page %d of %d", id, in.highWater)
 	}
-	head := make([]byte, in.pageSize)
 	if _, err := in.f.ReadAt(head, int64(id)*int64(in.pageSize)); err != nil {
 		return nil, 0, fmt.Errorf("read page %d: %w", id, err)
 	}
@@ -142,12 +182,10 @@ func (in *inspector) page(id uint64, kinds uint16) (b []byte, kind uint16, err e
 		return nil, 0, damaged("page %d goes on to %d of %d", id, id+overflow, in.highWater)
 	}
 	for n := id; n <= id+overflow; n++ {
-		if in.seen[n/64]&(1<<(n%64)) != 0 {
+		if in.seen[n/64].Or(1<<(n%64))&(1<<(n%64)) != 0 {
 			return nil, 0, damaged("page %d is used twice", n)
 		}
-		in.seen[n/64] |= 1 << (n % 64)
 	}
-	in.used += overflow + 1
 	if overflow == 0 || kind == flagFreelist {
 		return head, kind, nil
 	}
@@ -160,7 +198,9 @@ func (in *inspector) page(id uint64, kinds uint16) (b []byte, kind uint16, err e
 
 // tree walks from one page down. depth counts the buckets that it is in.
 func (in *inspector) tree(id uint64, depth int) error {
-	b, kind, err := in.page(id, flagBranch|flagLeaf)
+	head := in.pages.Get().(*[]byte)
+	defer in.pages.Put(head)
+	b, kind, err := in.page(id, flagBranch|flagLeaf, *head)
 	if err != nil {
 		return err
 	}
@@ -195,7 +235,7 @@ func (in *inspector) elements(id uint64, b []byte, kind uint16, depth int) error
 		last = key
 		switch {
 		case kind == flagBranch:
-			if err := in.tree(binary.NativeEndian.Uint64(e[8:]), depth); err != nil {
+			if err := in.child(binary.NativeEndian.Uint64(e[8:]), depth); err != nil {
 				return err
 			}
 		case flags == leafIsBucket:
