@@ -9,6 +9,8 @@ type Evidence struct {
 	TokenUses   int     `json:"token_uses,omitempty" msg:"u,omitempty"`   // of this token within an hour, this one counted
 	Honeypot    bool    `json:"honeypot,omitempty" msg:"h,omitempty"`     // the field that people do not see was filled in
 
+	MX *bool `json:"mx,omitempty" msg:"mx,omitempty"` // whether the address's domain takes mail; nil: not looked up, or no answer
+
 	// Within about an hour, this submission counted.
 	AddressSubmissions int `json:"address_submissions,omitempty" msg:"as,omitempty"` // for this address
 	AddressForms       int `json:"address_forms,omitempty" msg:"af,omitempty"`       // different ones for this address, at most 16

@@ -2600,8 +2600,8 @@ func (z *Entry) Msgsize() (s int) {
 func (z *Evidence) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(9)
+	var zb0001Mask uint16 /* 9 bits */
 	_ = zb0001Mask
 	if z.Token == "" {
 		zb0001Len--
@@ -2619,21 +2619,25 @@ func (z *Evidence) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x8
 	}
-	if z.AddressSubmissions == 0 {
+	if z.MX == nil {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
-	if z.AddressForms == 0 {
+	if z.AddressSubmissions == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x20
 	}
-	if z.AddressSources == 0 {
+	if z.AddressForms == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.SourceSubmissions == 0 {
+	if z.AddressSources == 0 {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.SourceSubmissions == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x100
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -2661,21 +2665,30 @@ func (z *Evidence) MarshalMsg(b []byte) (o []byte, err error) {
 			o = msgp.AppendBool(o, z.Honeypot)
 		}
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
+			// string "mx"
+			o = append(o, 0xa2, 0x6d, 0x78)
+			if z.MX == nil {
+				o = msgp.AppendNil(o)
+			} else {
+				o = msgp.AppendBool(o, *z.MX)
+			}
+		}
+		if (zb0001Mask & 0x20) == 0 { // if not omitted
 			// string "as"
 			o = append(o, 0xa2, 0x61, 0x73)
 			o = msgp.AppendInt(o, z.AddressSubmissions)
 		}
-		if (zb0001Mask & 0x20) == 0 { // if not omitted
+		if (zb0001Mask & 0x40) == 0 { // if not omitted
 			// string "af"
 			o = append(o, 0xa2, 0x61, 0x66)
 			o = msgp.AppendInt(o, z.AddressForms)
 		}
-		if (zb0001Mask & 0x40) == 0 { // if not omitted
+		if (zb0001Mask & 0x80) == 0 { // if not omitted
 			// string "ao"
 			o = append(o, 0xa2, 0x61, 0x6f)
 			o = msgp.AppendInt(o, z.AddressSources)
 		}
-		if (zb0001Mask & 0x80) == 0 { // if not omitted
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
 			// string "ss"
 			o = append(o, 0xa2, 0x73, 0x73)
 			o = msgp.AppendInt(o, z.SourceSubmissions)
@@ -2726,6 +2739,23 @@ func (z *Evidence) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Honeypot")
 				return
 			}
+		case "mx":
+			if msgp.IsNil(bts) {
+				bts, err = msgp.ReadNilBytes(bts)
+				if err != nil {
+					return
+				}
+				z.MX = nil
+			} else {
+				if z.MX == nil {
+					z.MX = new(bool)
+				}
+				*z.MX, bts, err = msgp.ReadBoolBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "MX")
+					return
+				}
+			}
 		case "as":
 			z.AddressSubmissions, bts, err = msgp.ReadIntBytes(bts)
 			if err != nil {
@@ -2764,7 +2794,13 @@ func (z *Evidence) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Evidence) Msgsize() (s int) {
-	s = 1 + 2 + msgp.StringPrefixSize + len(z.Token) + 2 + msgp.Float64Size + 2 + msgp.IntSize + 2 + msgp.BoolSize + 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize
+	s = 1 + 2 + msgp.StringPrefixSize + len(z.Token) + 2 + msgp.Float64Size + 2 + msgp.IntSize + 2 + msgp.BoolSize + 3
+	if z.MX == nil {
+		s += msgp.NilSize
+	} else {
+		s += msgp.BoolSize
+	}
+	s += 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize + 3 + msgp.IntSize
 	return
 }
 

@@ -28,6 +28,7 @@ func Signs(ev *lodestone.Evidence, email lodestone.Email) (signs []Sign) {
 	add(ev.Bombed(), 90, "one address in %d forms from %d sources within an hour", ev.AddressForms, ev.AddressSources)
 	add(ev.Token == lodestone.TokenBad, 60, "the form's token is forged or too old")
 	add(ev.SourceSubmissions > 100, 60, "%d submissions from one source within an hour", ev.SourceSubmissions)
+	add(ev.MX != nil && !*ev.MX, 60, "a domain that takes no mail")
 	add(ev.SourceSubmissions > 20 && ev.SourceSubmissions <= 100, 30, "%d submissions from one source within an hour", ev.SourceSubmissions)
 	add(ev.Token == lodestone.TokenGood && ev.FillSeconds < 2, 40, "filled in within %.1f s", ev.FillSeconds)
 	add(ev.TokenUses > 3, 40, "the form's token was used %d times", ev.TokenUses)
@@ -99,6 +100,12 @@ func (s *Schema) declareRisk(add func(name string, b base, optional bool, load f
 	add("risk.honeypot", boolean, false, func(f *Facts) any { return evidence(f).Honeypot })
 	add("risk.bombed", boolean, false, func(f *Facts) any { return evidence(f).Bombed() })
 	add("risk.typo", boolean, false, func(f *Facts) any { return mistyped(f.lead().Email.Domain()) != "" })
+	add("risk.mx", boolean, true, func(f *Facts) any {
+		if mx := evidence(f).MX; mx != nil {
+			return *mx
+		}
+		return nil
+	})
 	count("token_uses", func(e *lodestone.Evidence) int { return e.TokenUses })
 	count("address_submissions", func(e *lodestone.Evidence) int { return e.AddressSubmissions })
 	count("address_forms", func(e *lodestone.Evidence) int { return e.AddressForms })

@@ -26,7 +26,7 @@
 //	context.consent.PART    marketing text at
 //	utm.PART                source medium campaign term content, also as context.utm.PART;
 //	                        context.utm_first.PART is that of the first visit that had any
-//	risk.PART               score (0 to 100, see [Signs]) observed token fill_seconds honeypot bombed typo token_uses
+//	risk.PART               score (0 to 100, see [Signs]) observed token fill_seconds honeypot bombed typo mx token_uses
 //	                        address_submissions address_forms address_sources source_submissions
 //	links.unsubscribe       a page where the lead unsubscribes; links.confirm: where they confirm their address
 //	lists.NAME              the texts of a list

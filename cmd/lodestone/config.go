@@ -180,7 +180,7 @@ func (s settings) worker(c *cli) (app.Options, error) {
 	}
 	return app.Options{
 		HookSecrets: hookSecrets, FormSecrets: formSecrets,
-		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, Log: c.logger(s),
+		Data: s.Data, Broker: s.broker(), HTTPListen: s.HTTP.Listen, Origins: s.HTTP.Origins, PublicURL: s.HTTP.PublicURL, MX: s.HTTP.MX, Log: c.logger(s),
 		TLSCert: s.HTTP.TLSCert, TLSKey: s.HTTP.TLSKey, AcceptPlain: s.HTTP.AcceptPlain,
 		Proxies:      access.Proxies{Trusted: s.HTTP.TrustedProxies, Header: s.HTTP.Forwarded},
 		Retention:    app.Retention(s.Retention),

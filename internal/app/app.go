@@ -50,6 +50,7 @@ type Options struct {
 	Broker     broker.Options // Dir is set from Data when it is empty
 	HTTPListen string         // forms, webhooks, health, readiness, metrics, console, API; "none": nowhere
 	Origins    []string       // pages whose scripts may post forms; "*": any
+	MX         bool           // ask the name servers whether the domains of addresses take mail
 	PublicURL  string         // where browsers reach HTTPListen; "": where their request went
 	// TLSCert and TLSKey are files with what HTTPListen speaks TLS with; "": it speaks plain HTTP.
 	TLSCert, TLSKey string

@@ -20,6 +20,9 @@ func (w *Worker) formsHandler() http.Handler {
 	}
 	if w.broker != nil { // without one the data directory is an unclaimed copy
 		o.Recent = w.recent
+		if w.opts.MX {
+			o.MX = gateway.NewMX(nil)
+		}
 		o.Publish = broker.NewGroup(syncedPublisher{w.broker}.PublishBatch).Publish
 	}
 	return gateway.Forms(o)

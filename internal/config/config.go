@@ -70,6 +70,7 @@ type NATS struct {
 type HTTP struct {
 	Listen    string
 	Origins   []string // pages whose scripts may post forms; "*": any
+	MX        bool     // ask whether the domains of addresses take mail
 	PublicURL string   // where browsers reach Listen; empty: where their request went
 
 	FormSecrets string // path of a file; empty: no form is signed

@@ -162,7 +162,7 @@ func TestEveryVariable(t *testing.T) {
 	values := map[string]string{
 		"data": "d", "rules": "r", "nats.url": "nats://u:p@h:1", "nats.listen": "127.0.0.1:1", "nats.websocket": "127.0.0.1:3", "nats.credentials": "c", "nats.monitor": "http://a:1,http://b:1",
 		"nats.system_credentials": "s", "nats.accept_unsynced": "true", "nats.max_store": "1GB", "nats.max_bytes": "2MB", "nats.replicas": "2",
-		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.form_secrets": "f",
+		"http.listen": "127.0.0.1:2", "http.origins": "https://a, https://b", "http.public_url": "https://c", "http.mx": "true", "http.form_secrets": "f",
 		"http.tls.cert": "tc", "http.tls.key": "tk", "http.trusted_proxies": "10.1.2.3/8,::1", "http.forwarded": "forwarded", "http.accept_plain": "true", "log.level": "error", "log.format": "json",
 		"base_url": "https://x", "rate": "3600/h", "concurrency": "2", "timeout": "500ms", "attempts": "4", "settle": "1d", "suppression": "provider",
 		"on_unknown": "lookup", "insecure": "1",
@@ -190,7 +190,7 @@ func TestEveryVariable(t *testing.T) {
 		Data: "d", Rules: "r",
 		NATS: NATS{URL: "nats://u:p@h:1", Listen: "127.0.0.1:1", Websocket: "127.0.0.1:3", Credentials: "c", Monitor: []string{"http://a:1", "http://b:1"}, SystemCredentials: "s",
 			AcceptUnsynced: true, MaxStore: 1e9, MaxBytes: 2e6, Replicas: 2},
-		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", FormSecrets: "f", TLSCert: "tc", TLSKey: "tk",
+		HTTP: HTTP{Listen: "127.0.0.1:2", Origins: []string{"https://a", "https://b"}, PublicURL: "https://c", MX: true, FormSecrets: "f", TLSCert: "tc", TLSKey: "tk",
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, Forwarded: "forwarded", AcceptPlain: true},
 		Log: Log{Level: slog.LevelError, Format: "json"}, Retention: Retention{Journal: 10 * day, Leads: 70 * day, Attention: 2 * day, Submissions: 3 * day, Events: day},
 		Connectors: []Connector{{Name: "referralrock", Kind: "referralrock", BaseURL: "https://x", Rate: 1, Concurrency: 2, Timeout: 500 * time.Millisecond,

@@ -58,6 +58,8 @@ func (c *Config) settings() []setting {
 			doc: "Where browsers reach http.listen, as in https://forms.example.com; links begin with it. Default: where their request went"},
 		{path: "http.origins", form: formList, set: list(&c.HTTP.Origins, origin),
 			doc: "Pages whose scripts may post forms. Default any"},
+		{path: "http.mx", form: formBoolean, set: boolean(&c.HTTP.MX),
+			doc: "Ask the name servers whether the domain of each address that is submitted takes mail, for risk.mx. Default false"},
 		{path: "http.form_secrets", form: formFile, set: directory(&c.HTTP.FormSecrets),
 			doc: "A file with the secrets of forms that other tools sign: a form's name, a blank and its secret on each line."},
 		{path: "http.tls.cert", set: path(&c.HTTP.TLSCert),

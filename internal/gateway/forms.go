@@ -54,6 +54,7 @@ type FormOptions struct {
 	Publish   func(context.Context, *nats.Msg) error // returns when it is on disk; nil: every form is answered with 503
 	Keys      *Keys
 	Links     *links.Sealer
+	MX        *MX                          // nil: nobody asks whether domains take mail
 	Seal      *event.Seal                  // of what is observed of a request; nil: nobody is told of it
 	Origins   []string                     // pages whose scripts may post; "*": any
 	Secrets   map[string]connectors.Secret // of forms that are signed, by form
@@ -394,6 +395,9 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 	}
 	if form == nil || form.Signature == "" { // one tool posts for many people
 		in.seen.Evidence = f.evidence(name, email, in.seen.IP, in.data, now)
+		if f.MX != nil && email != "" {
+			in.seen.Evidence.MX = f.MX.Takes(ctx, email.Domain())
+		}
 	}
 	f.Seal.Close(&event.Message{Subject: subject, Header: in.header, Data: in.data}, in.seen)
 	start := time.Now()
