@@ -178,7 +178,7 @@ func TestConfirmationAndPause(t *testing.T) {
 		if err := b.s.Reload(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		after(5 * time.Minute)
+		after(45 * time.Minute) // nobody made it due, so it waits for half as long again at most
 		if n := b.p.count(); n != 2 {
 			t.Errorf("%d acts after the pause, want 2", n)
 		}

@@ -84,7 +84,7 @@ func (p *Passage) checkPaused() {
 		}
 		if pause, ok := p.paused(scope); ok {
 			p.object(lodestone.CheckPaused, pause.Words(scope), objection{
-				to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(PausedRetry),
+				to: lodestone.TouchpointScheduled, reason: lodestone.ReasonPaused, until: p.now.Add(pausedFor(p.now.Sub(pause.At))),
 			})
 			return
 		}
@@ -94,9 +94,16 @@ func (p *Passage) checkPaused() {
 	p.pass(lodestone.CheckErased, "")
 }
 
-// PausedRetry is how often a paused touchpoint is looked at again. `resume` does not wait for it: it makes
-// what was paused due.
-const PausedRetry = 5 * time.Minute
+// How often a paused touchpoint is looked at again: the longer the pause, the more seldom, so that very many
+// that wait for long write little. `resume` does not wait for it: it makes what was paused due, and what it
+// does not reach waits for half as long again as it was paused, at most.
+const (
+	leastPaused = 5 * time.Minute
+	MostPaused  = time.Hour
+)
+
+// pausedFor is how long to put off what has been paused for so long.
+func pausedFor(long time.Duration) time.Duration { return min(max(long/2, leastPaused), MostPaused) }
 
 // noDefinitionRetry is how often a touchpoint is looked at again whose sequence's version cannot be used.
 const noDefinitionRetry = 15 * time.Minute

@@ -80,6 +80,44 @@ func TestOptOutWhileWaitingForTheRate(t *testing.T) {
 	})
 }
 
+// counting counts what is written.
+type counting struct {
+	*boltstore.Store
+	writes *atomic.Int64
+}
+
+func (s counting) Commit(ctx context.Context, b sequencer.Batch) ([]sequencer.Result, error) {
+	s.writes.Add(int64(len(b.Writes)))
+	return s.Store.Commit(ctx, b)
+}
+
+// What waits under a pause for long is on record once and writes ever more seldom; when the pause is over it
+// goes out, also when nobody makes it due.
+func TestALongPauseWritesLittle(t *testing.T) {
+	run(t, func(b *bench) { b.writes = new(atomic.Int64) }, func(b *bench) {
+		pause := func(p *scheduler.Pause) {
+			if err := b.store.SetPaused(context.Background(), "connector provider", p, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.s.Reload(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pause(&scheduler.Pause{At: b.now()})
+		b.submit(ada, nil, nil)
+		after(3 * time.Hour)
+		b.writes.Store(0)
+		after(24 * time.Hour)
+		if n := b.writes.Load(); n > 24 {
+			t.Errorf("%d writes in a day for one that is paused, want one an hour", n)
+		}
+		b.want(ada, "invite scheduled planned", "invite scheduled paused")
+		pause(nil)
+		after(time.Hour)
+		b.want(ada, "invite scheduled planned", "invite scheduled paused", "invite intended ", "invite sent accepted")
+	})
+}
+
 func TestPauseDoesNotDriveTheBackoff(t *testing.T) {
 	run(t, func(b *bench) {
 		b.p.do = func(_ connectors.Act, n int) (connectors.Receipt, error) {

@@ -171,16 +171,17 @@ func (p *provider) Blocked() (lodestone.Reason, string, time.Time, bool) {
 // bench is a scheduler with everything around it, inside a synctest bubble: time is fake, the store
 // is a real file.
 type bench struct {
-	t     *testing.T
-	dir   string
-	store *boltstore.Store
-	book  atomic.Pointer[sequencer.Rulebook]
-	p     *provider
-	s     *scheduler.Scheduler
-	stop  func()
-	acct  scheduler.Account
-	waits func(context.Context) (uint64, error) // signals that are not applied; nil: none
-	set   atomic.Int64                          // how far the wall clock was set, against the fake time that timers run by
+	t      *testing.T
+	dir    string
+	store  *boltstore.Store
+	book   atomic.Pointer[sequencer.Rulebook]
+	p      *provider
+	s      *scheduler.Scheduler
+	stop   func()
+	acct   scheduler.Account
+	waits  func(context.Context) (uint64, error) // signals that are not applied; nil: none
+	writes *atomic.Int64                         // of the scheduler; nil: nobody counts
+	set    atomic.Int64                          // how far the wall clock was set, against the fake time that timers run by
 }
 
 // now is the wall clock. It has no reading of the time that nobody sets, as after a restart.
@@ -214,8 +215,12 @@ func (b *bench) open() {
 
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(context.Background())
+	var store scheduler.Store = b.store
+	if b.writes != nil {
+		store = counting{b.store, b.writes}
+	}
 	b.s = scheduler.New(scheduler.Config{
-		Store: b.store, Rulebook: b.book.Load, Now: b.now, Waiting: b.waits,
+		Store: store, Rulebook: b.book.Load, Now: b.now, Waiting: b.waits,
 		Accounts: map[string]scheduler.Account{"provider": b.acct},
 	})
 	done := make(chan error, 1)

@@ -229,7 +229,7 @@ func (s *Server) held(ctx context.Context, scope, after string, reasons []lodest
 	if kind == "connector" {
 		lane = name
 	}
-	return s.Store.Waiting(ctx, lane, after, now.Add(scheduler.PausedRetry+time.Minute), func(row boltstore.Row) bool {
+	return s.Store.Waiting(ctx, lane, after, now.Add(scheduler.MostPaused+time.Minute), func(row boltstore.Row) bool {
 		if kind == "sequence" && row.Sequence != name {
 			return true
 		}
