@@ -89,7 +89,7 @@ func (s *Server) remainders(ctx context.Context, email lodestone.Email, p boltst
 				told(t.Operation, t.Reference, e.At)
 			}
 		}
-		if e.Call != nil && e.Call.Class != ClassBlocked {
+		if e.Call != nil && e.Call.Class != ClassBlocked && !s.reads(e.Call.Operation) {
 			told(e.Call.Operation, "", e.At)
 		}
 	}
@@ -115,6 +115,16 @@ func (s *Server) remainders(ctx context.Context, email lodestone.Email, p boltst
 	}
 	_, err = s.Store.Commit(ctx, b)
 	return there, err
+}
+
+// reads reports whether an operation leaves nothing behind at its provider.
+func (s *Server) reads(operation string) bool {
+	account, name := lodestone.SplitOperation(operation)
+	if a := s.Accounts[account]; a != nil {
+		e, err := a.Endpoint(name)
+		return err == nil && e.Effect == lodestone.EffectRead
+	}
+	return false
 }
 
 func later(a, b time.Time) time.Time {
