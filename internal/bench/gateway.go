@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -63,6 +64,7 @@ func gatewayForms(ctx context.Context, r *run) error {
 	}
 	web := &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, Handler: gateway.Forms(gateway.FormOptions{
 		Rules: func() *rules.Set { return book.Current() }, Publish: broker.NewGroup(b.PublishBatch).Publish, Keys: keys, Links: sealer, Origins: []string{"*"},
+		Log: slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})}
 	go func() { _ = web.Serve(l) }() // until Close
 	r.atEnd(web.Close)

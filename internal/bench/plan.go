@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -50,6 +51,7 @@ func plan(ctx context.Context, r *run) error {
 			return err
 		}
 	}
+	debug.FreeOSMemory() // what storing them took is not the replay's
 	options := rules.Options{Operations: operations()}
 	ours := func(ctx context.Context) (s sample, err error) {
 		return timed(items, func() error {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
+	"github.com/lodestonehq/lodestone/internal/profile"
 	"github.com/lodestonehq/lodestone/internal/simulate"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler"
@@ -43,10 +43,6 @@ const (
 	maxParts     = 512
 )
 
-// gcPercent lets the heap grow to several times what lives before it is collected, while a replay runs: most
-// of what it makes is dead at once, and little lives.
-const gcPercent = 400
-
 // Options of [Run].
 type Options struct {
 	Now, Then *rules.Set
@@ -61,7 +57,7 @@ type Options struct {
 
 // Run replays a past through both versions of the rules.
 func Run(ctx context.Context, head Head, src Source, o Options) (*Report, error) {
-	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	profile.KeepRoom()
 	dir, err := os.MkdirTemp(o.Dir, "lodestone-plan-")
 	if err != nil {
 		return nil, err
