@@ -9,9 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -814,17 +812,7 @@ func (d *dispatched) compare(who lodestone.Email) {
 // or an erasure that was known when the act began. At the end everything comes to rest. MODEL_SEED repeats a
 // history, MODEL_STEPS says how long it is. It runs in fake time, and the file is not synced.
 func TestDispatchModel(t *testing.T) {
-	steps, seed := 1_500, uint64(time.Now().UnixNano())
-	for name, to := range map[string]func(uint64){"MODEL_SEED": func(n uint64) { seed = n }, "MODEL_STEPS": func(n uint64) { steps = int(n) }} {
-		if v := os.Getenv(name); v != "" {
-			n, err := strconv.ParseUint(v, 10, 64)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			to(n)
-		}
-	}
-	t.Logf("MODEL_SEED=%d MODEL_STEPS=%d", seed, steps)
+	steps, seed := boltstore.History(t, 1_500)
 	ops := map[string]lodestone.Operation{}
 	for _, name := range []string{"first.invite", "first.refer", "second.invite", "second.refer"} {
 		ops[name] = lodestone.Operation{Name: strings.Split(name, ".")[1]}

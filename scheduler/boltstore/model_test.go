@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -208,17 +206,7 @@ func (m *model) pending(t *testing.T) (all []string) {
 // counts and guarantee 5's balance; now and then everything. MODEL_SEED repeats a history, MODEL_STEPS
 // says how long it is (CI: 100,000). The file is not synced, which has tests of its own.
 func TestModel(t *testing.T) {
-	steps, seed := 5_000, uint64(time.Now().UnixNano())
-	for name, to := range map[string]func(uint64){"MODEL_SEED": func(n uint64) { seed = n }, "MODEL_STEPS": func(n uint64) { steps = int(n) }} {
-		if v := os.Getenv(name); v != "" {
-			n, err := strconv.ParseUint(v, 10, 64)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			to(n)
-		}
-	}
-	t.Logf("MODEL_SEED=%d MODEL_STEPS=%d", seed, steps)
+	steps, seed := History(t, 5_000)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	ctx, dir, book := context.Background(), t.TempDir(), rulebookOf(t, ruleFile+"    brake: {enrollments: 2, per: 1h}\n")
 	m := &model{
