@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lodestonehq/lodestone/internal/filelock"
 	"github.com/lodestonehq/lodestone/internal/replacefile"
 )
 
@@ -322,7 +323,7 @@ func (b *Book) changeUser(name string, change func(*User) error) error {
 
 // change replaces the file by a changed one. Others who change it wait.
 func (b *Book) change(change func(*list) error) error {
-	unlock, err := lock(filepath.Dir(b.path))
+	unlock, err := filelock.Lock(b.path)
 	if err != nil {
 		return fmt.Errorf("change users and tokens: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/lodestonehq/lodestone/internal/filelock"
 	"github.com/lodestonehq/lodestone/internal/replacefile"
 )
 
@@ -35,8 +36,8 @@ var (
 )
 
 // FormKeys is the file of keys with which clients of the server inside may publish the submissions of
-// one form and do nothing else. It holds hashes, mode 0600, and is replaced as a whole; the server reads
-// it at each connection, so that a new key works at once. [Broker.DropForm] ends the connections of one that
+// one form and do nothing else. It holds hashes, mode 0600, and is replaced as a whole, by one at a time; the
+// server reads it at each connection, so that a new key works at once. [Broker.DropForm] ends the connections of one that
 // has ended.
 type FormKeys struct {
 	Path string
@@ -58,6 +59,11 @@ func (k FormKey) InboxPrefix() string { return inbox + k.Form }
 // Make makes the key of a form and returns the password, which is kept nowhere. The error wraps
 // [ErrKeyThere] unless an earlier key may be replaced.
 func (f FormKeys) Make(form string, replace bool) (key FormKey, password string, err error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return FormKey{}, "", err
+	}
+	defer unlock()
 	keys, err := f.List()
 	if err != nil {
 		return FormKey{}, "", err
@@ -78,6 +84,11 @@ func (f FormKeys) Make(form string, replace bool) (key FormKey, password string,
 
 // Remove takes the key of a form away. The error wraps [ErrNoKey].
 func (f FormKeys) Remove(form string) error {
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	keys, err := f.List()
 	if err != nil {
 		return err
@@ -104,6 +115,14 @@ func (f FormKeys) List() ([]FormKey, error) {
 	}
 	slices.SortFunc(keys, func(a, b FormKey) int { return strings.Compare(a.Form, b.Form) })
 	return keys, nil
+}
+
+// lock waits until nobody else changes the file.
+func (f FormKeys) lock() (unlock func(), err error) {
+	if unlock, err = filelock.Lock(f.Path); err != nil {
+		return nil, fmt.Errorf("change the keys of forms: %w", err)
+	}
+	return unlock, nil
 }
 
 func (f FormKeys) write(keys []FormKey) error {
@@ -196,6 +215,11 @@ func (b *Broker) DropForm(form string) (closed int, err error) {
 // Restore puts the keys of a backup where there are none, and says which forms have one now; nil: there are keys
 // already, which stay as they are.
 func (f FormKeys) Restore(data []byte) (forms []string, err error) {
+	unlock, err := f.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	there, err := f.List()
 	if err != nil || len(there) > 0 {
 		return nil, err

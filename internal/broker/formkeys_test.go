@@ -2,9 +2,11 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,6 +135,42 @@ func denied(t *testing.T, refused <-chan error, what string) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatalf("%s was not refused", what)
+	}
+}
+
+// TestFormKeysChangedAtOnce: of two who make keys at the same moment, neither loses what the other made.
+func TestFormKeysChangedAtOnce(t *testing.T) {
+	keys := FormKeys{filepath.Join(t.TempDir(), FormKeysName)}
+	if _, _, err := keys.Make("old", false); err != nil {
+		t.Fatal(err)
+	}
+	const forms = 20
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
+	for i := range forms {
+		wg.Go(func() {
+			<-begin
+			if _, _, err := keys.Make(fmt.Sprintf("form-%02d", i), false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Go(func() {
+		<-begin
+		if err := keys.Remove("old"); err != nil {
+			t.Error(err)
+		}
+	})
+	close(begin)
+	wg.Wait()
+	list, err := keys.List()
+	if err != nil || len(list) != forms {
+		t.Errorf("%d keys after %d were made and the one before them was removed, all at once (%v)", len(list), forms, err)
+	}
+	for _, k := range list {
+		if k.Form == "old" {
+			t.Error("a key that was removed is there again")
+		}
 	}
 }
 
