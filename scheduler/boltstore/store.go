@@ -341,6 +341,13 @@ func (s *Store) Instance() string { return s.instance }
 // LinkKey is the random key of 32 bytes that links are sealed with, made at the first call. It stands
 // in the store, so that a backup that is restored still opens the links that were handed out.
 func (s *Store) LinkKey() (key []byte, err error) {
+	err = s.view(func(tx *bolt.Tx) error { // who only reads a store leaves its file as it was
+		key = bytes.Clone(tx.Bucket(bMeta).Get(kLinkKey))
+		return nil
+	})
+	if err != nil || len(key) == 32 {
+		return key, err
+	}
 	err = s.update(func(tx *bolt.Tx) error {
 		meta := tx.Bucket(bMeta)
 		if key = bytes.Clone(meta.Get(kLinkKey)); len(key) == 32 {
