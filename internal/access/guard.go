@@ -468,6 +468,9 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, page bool, no *Re
 		w.Header().Set("WWW-Authenticate", `Bearer realm="lodestone"`)
 	}
 	WriteWait(w.Header(), no.Wait)
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close") // nobody waits for what was refused
+	}
 	if page && g.o.Page != nil {
 		g.o.Page(w, r, no)
 		return

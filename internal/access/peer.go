@@ -87,7 +87,7 @@ func (p Proxies) peer(r *http.Request) Peer {
 		is.near = plain(at.Addr())
 	}
 	is.Addr = is.near
-	if !p.trusts(is.near) {
+	if !p.Trusts(is.near) {
 		return is
 	}
 	if p.Header == Forwarded {
@@ -98,7 +98,8 @@ func (p Proxies) peer(r *http.Request) Peer {
 	return is
 }
 
-func (p Proxies) trusts(a netip.Addr) bool {
+// Trusts reports whether an address is one of a proxy whose word is believed.
+func (p Proxies) Trusts(a netip.Addr) bool {
 	return a.IsValid() && slices.ContainsFunc(p.Trusted, func(net netip.Prefix) bool { return net.Contains(a) })
 }
 
@@ -126,7 +127,7 @@ func passedOn(r *http.Request) bool {
 // are trusted ones. A client could have written all that stands before.
 func (p Proxies) xForwarded(h http.Header, is *Peer) {
 	list := values(h, "X-Forwarded-For")
-	for i := len(list) - 1; i >= 0 && p.trusts(is.Addr); i-- {
+	for i := len(list) - 1; i >= 0 && p.Trusts(is.Addr); i-- {
 		a, ok := node(list[i])
 		if !ok {
 			break
@@ -145,7 +146,7 @@ func (p Proxies) xForwarded(h http.Header, is *Peer) {
 // forwarded reads Forwarded (RFC 7239) from its end in the same way.
 func (p Proxies) forwarded(h http.Header, is *Peer) {
 	elements := splitQuoted(strings.Join(h.Values("Forwarded"), ","), ',')
-	for i := len(elements) - 1; i >= 0 && p.trusts(is.Addr); i-- {
+	for i := len(elements) - 1; i >= 0 && p.Trusts(is.Addr); i-- {
 		said := map[string]string{}
 		for _, pair := range splitQuoted(elements[i], ';') {
 			name, value, _ := strings.Cut(pair, "=")

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -153,6 +154,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 			return nil, fmt.Errorf("http.listen: %w; choose another address, or \"none\"", err)
 		}
 		w.closers = append(w.closers, w.web.Close)
+		w.web = newCrowd(w.web, connsThatFit(), func(a netip.Addr) bool { return a.IsLoopback() || opts.Proxies.Trusts(a) })
 	}
 	key, err := w.store.LinkKey()
 	if err != nil {
@@ -468,6 +470,9 @@ func (w *Worker) serve(ctx context.Context, l net.Listener, h http.Handler, grac
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: log.New(serverLog{w.log}, "", 0),
+	}
+	if c, ok := l.(*crowd); ok {
+		s.ConnState = c.state
 	}
 	done := make(chan error, 1)
 	go func() {

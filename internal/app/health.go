@@ -102,7 +102,7 @@ func (w *Worker) webHandler() http.Handler {
 	guard := access.NewGuard(o)
 	w.console.Door = guard
 	w.served = w.routes()
-	return guard.Handler(w.served)
+	return timely(guard.Handler(w.served))
 }
 
 // outside reports whether an address leads others than this machine here.
