@@ -28,10 +28,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -304,9 +307,19 @@ func (b *Broker) openOutside(ctx context.Context) error {
 	}
 }
 
-// isAway reports whether a connection failed because nobody was there, as opposed to being refused.
+// isAway reports whether a connection failed because nobody was there, or went while they shook hands, as
+// opposed to being refused. The client library returns what broke a handshake as it is.
 func isAway(err error) bool {
-	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout)
+	for _, away := range []error{
+		nats.ErrNoServers, nats.ErrTimeout, nats.ErrConnectionClosed,
+		io.EOF, io.ErrUnexpectedEOF, syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNABORTED,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // Patiently calls fn, which asks the server something, again and again while the server is away or starting.

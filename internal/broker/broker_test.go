@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -492,6 +493,61 @@ func TestOutsideIsAway(t *testing.T) {
 		if _, err := Open(t.Context(), Options{URL: bad}); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("url %q: %v", bad, err)
 		}
+	}
+}
+
+// A server that is killed while a client introduces itself has not refused it.
+func TestOutsideGoesDuringTheHandshake(t *testing.T) {
+	const greeting = "INFO {\"server_id\":\"x\",\"version\":\"2.15.2\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n"
+	cuts := map[string]func(*net.TCPConn){
+		"at once":            func(c *net.TCPConn) { c.Close() },
+		"reset at once":      func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
+		"after the greeting": func(c *net.TCPConn) { io.WriteString(c, greeting); c.Close() },
+		"reset after it":     func(c *net.TCPConn) { io.WriteString(c, greeting); c.SetLinger(0); c.Close() },
+		"after the answer": func(c *net.TCPConn) {
+			io.WriteString(c, greeting)
+			c.Read(make([]byte, 1))
+			c.SetLinger(0)
+			c.Close()
+		},
+	}
+	for name, cut := range cuts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					cut(c.(*net.TCPConn))
+				}
+			}()
+			opened := make(chan error, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			var out lines
+			go func() {
+				_, err := Open(ctx, Options{URL: "nats://" + l.Addr().String(), AcceptUnsynced: true, Log: slog.New(slog.NewTextHandler(&out, nil))})
+				opened <- err
+			}()
+			eventually(t, "it tries again", func() bool {
+				select {
+				case err := <-opened:
+					t.Fatalf("Open gave up: %v", err)
+				default:
+				}
+				return strings.Count(out.String(), "trying again") >= 2
+			})
+			cancel()
+			if err := <-opened; !errors.Is(err, context.Canceled) {
+				t.Errorf("Open: %v, want it to end with the context", err)
+			}
+		})
 	}
 }
 
