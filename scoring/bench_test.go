@@ -92,7 +92,7 @@ func benchmarkScore(b *testing.B, rules int) {
 	ready.Bind(facts)
 	bare := func() {
 		for _, p := range programs {
-			if _, err := ready.machine.Run(p.code, ready.env); err != nil {
+			if _, err := ready.machine.Run(p.code, nil); err != nil {
 				b.Fatal(err)
 			}
 		}

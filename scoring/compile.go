@@ -8,6 +8,7 @@ import (
 	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/conf"
 	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
 )
 
 var tooManyNodes = fmt.Sprintf("this expression has more than %d parts; use several rules, or a list", MaxNodes)
@@ -37,7 +38,7 @@ func (s *Schema) compile(source string, kind Kind, scoring bool) (p *Program, er
 	if kind == Boolean {
 		p.parts, err = c.split(tree.Node, root)
 	} else {
-		p.code, err = compiler.Compile(&parser.Tree{Node: root, Source: tree.Source}, s.config())
+		p.code, err = s.emit(&parser.Tree{Node: root, Source: tree.Source})
 	}
 	if err != nil {
 		return nil, faultAt(source, 0, "this expression cannot be compiled")
@@ -46,6 +47,29 @@ func (s *Schema) compile(source string, kind Kind, scoring bool) (p *Program, er
 		p.names = append(p.names, v.name)
 	}
 	return p, nil
+}
+
+// emit compiles a checked tree and makes each name in it a place among the machine's variables: that is
+// a good deal faster than a look-up in an environment, and binding the facts is too.
+func (s *Schema) emit(tree *parser.Tree) (*vm.Program, error) {
+	code, err := compiler.Compile(tree, s.config())
+	if err != nil {
+		return nil, err
+	}
+	for i, op := range code.Bytecode {
+		switch op {
+		case vm.OpLoadFast:
+			name, _ := code.Constants[code.Arguments[i]].(string)
+			v := s.names[name]
+			if v == nil {
+				return nil, fmt.Errorf("%q is no name", name)
+			}
+			code.Bytecode[i], code.Arguments[i] = vm.OpLoadVar, v.slot
+		case vm.OpStore, vm.OpLoadVar, vm.OpLoadConst, vm.OpLoadField, vm.OpLoadMethod, vm.OpLoadEnv:
+			return nil, fmt.Errorf("%v reads or keeps a value in a way that no expression here does", op)
+		}
+	}
+	return code, nil
 }
 
 // config is the library's configuration. It is made anew each time because it holds a cache that

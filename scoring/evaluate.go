@@ -28,14 +28,13 @@ type Facts struct {
 // Evaluator runs the programs of one schema on bound facts. It is not safe for concurrent use.
 type Evaluator struct {
 	schema  *Schema
-	machine vm.VM
-	env     map[string]any // by full name; holds the first `bound` slots of the schema
+	machine vm.VM // its variables are the facts, one for each of the first `bound` slots of the schema
 	facts   Facts
 	bound   int
 }
 
 func newEvaluator(s *Schema) *Evaluator {
-	return &Evaluator{schema: s, env: make(map[string]any), machine: vm.VM{MemoryBudget: maxMemory}}
+	return &Evaluator{schema: s, machine: vm.VM{MemoryBudget: maxMemory}}
 }
 
 // Evaluator takes an evaluator from the schema's pool. Its user calls Bind before anything else
@@ -45,7 +44,8 @@ func (s *Schema) Evaluator() *Evaluator { return s.pool.Get().(*Evaluator) }
 // Release gives the evaluator back; it must not be used afterwards.
 func (e *Evaluator) Release() {
 	e.facts = Facts{} // do not keep a lead alive in the pool
-	clear(e.env)
+	clear(e.machine.Variables)
+	e.machine.Variables = e.machine.Variables[:0]
 	e.bound = 0
 	e.schema.pool.Put(e)
 }
@@ -54,16 +54,16 @@ func (e *Evaluator) Release() {
 // until the next Bind or Release.
 func (e *Evaluator) Bind(f Facts) {
 	e.facts = f
-	e.bound = 0
+	e.machine.Variables, e.bound = e.machine.Variables[:0], 0
 	e.load()
 }
 
 // SetScore adds the outcome of scoring to the bound facts.
 func (e *Evaluator) SetScore(score int, band, previous string) {
 	e.facts.Score, e.facts.Band, e.facts.PreviousBand, e.facts.Scored = score, band, previous, true
-	for _, v := range (*e.schema.slots.Load())[:e.bound] {
+	for i, v := range (*e.schema.slots.Load())[:e.bound] {
 		if v.scored {
-			e.env[v.name] = v.load(&e.facts)
+			e.machine.Variables[i] = v.load(&e.facts)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (e *Evaluator) SetScore(score int, band, previous string) {
 func (e *Evaluator) load() {
 	slots := *e.schema.slots.Load()
 	for _, v := range slots[e.bound:] {
-		e.env[v.name] = v.load(&e.facts)
+		e.machine.Variables = append(e.machine.Variables, v.load(&e.facts))
 	}
 	e.bound = len(slots)
 }
@@ -136,7 +136,7 @@ func (e *Evaluator) runCode(p *Program, code *vm.Program) (any, error) {
 	if p.slots > e.bound {
 		e.load()
 	}
-	out, err := e.machine.Run(code, e.env)
+	out, err := e.machine.Run(code, nil)
 	if err != nil {
 		// The machine's own text repeats the source with a caret picture; the place is enough.
 		at, message := new(file.Error), evalError("")

@@ -20,6 +20,7 @@ type variable struct {
 	load   func(*Facts) any // nil for lists, which are constants
 
 	slotted bool // a program uses it; guarded by the schema's mu
+	slot    int  // its place in the schema's slots, once slotted; does not change
 }
 
 // declare fills the schema with every name there is.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
 )
@@ -83,7 +82,7 @@ func (c *checker) split(original, checked ast.Node) ([]Part, error) {
 			part.Any = nil
 		}
 		var err error
-		if part.code, err = compiler.Compile(&parser.Tree{Node: ch}, c.schema.config()); err != nil {
+		if part.code, err = c.schema.emit(&parser.Tree{Node: ch}); err != nil {
 			fault = err
 		}
 		parts = append(parts, part)

@@ -214,7 +214,7 @@ func (s *Schema) slot(vs []*variable) int {
 	have := *s.slots.Load()
 	for _, v := range vs {
 		if !v.slotted {
-			v.slotted = true
+			v.slotted, v.slot = true, len(have)
 			// In place: evaluators read no further than the length that they have seen.
 			have = append(have, v)
 		}

@@ -1,0 +1,58 @@
+package scoring
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/lodestonehq/lodestone"
+)
+
+// Each name is read from its own place, also by an evaluator that bound its facts before the program that
+// names it was compiled, and after it was bound to others.
+func TestEveryNameHasItsPlace(t *testing.T) {
+	const fields = 40
+	c := Config{Fields: make(map[string]lodestone.FieldType)}
+	facts := [2]Facts{{Fields: map[string]any{}}, {Fields: map[string]any{}}}
+	for i := range fields {
+		name := fmt.Sprint("f", i)
+		c.Fields[name] = lodestone.FieldNumber
+		facts[0].Fields[name], facts[1].Fields[name] = float64(i), float64(100+i)
+	}
+	delete(facts[1].Fields, "f7")
+	s := NewSchema(c)
+	e := s.Evaluator()
+	e.Bind(facts[0])
+	var programs []*Program
+	for i := range fields {
+		p, err := s.Compile(fmt.Sprintf("fields.f%d - (fields.f%d ?? -1) * 1000", fields-1-i, i), Number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		programs = append(programs, p)
+		if got, err := e.Number(p); err != nil || got != float64(fields-1-i-1000*i) {
+			t.Errorf("%s = %v, %v", p.Source(), got, err)
+		}
+	}
+	e.Release()
+	e = s.Evaluator()
+	defer e.Release()
+	for range 2 {
+		e.Bind(facts[1])
+		for i, p := range programs {
+			got, err := e.Number(p)
+			want := float64(100 + fields - 1 - i - 1000*(100+i))
+			switch i {
+			case 7:
+				want = 100 + fields - 1 - 7 + 1000
+			case fields - 1 - 7: // what is absent is not what another lead said
+				if err == nil {
+					t.Errorf("%s = %v, want a fault", p.Source(), got)
+				}
+				continue
+			}
+			if err != nil || got != want {
+				t.Errorf("%s = %v, %v; want %v", p.Source(), got, err, want)
+			}
+		}
+	}
+}
