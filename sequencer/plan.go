@@ -186,7 +186,10 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 	case Submitted:
 		p.begin(lead, ev.Email)
 		p.starts = ev.Starts
-		p.submitted(&ev.Submission)
+		r := rooms.Get().(*room)
+		r.submission = ev.Submission
+		p.submitted(r)
+		r.leave()
 	case Signalled:
 		p.begin(lead, ev.Email)
 		p.signalled(&ev.Signal)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -16,9 +17,24 @@ import (
 	"github.com/lodestonehq/lodestone/scoring"
 )
 
-// submitted scores a submission and assigns a sequence.
-func (p *planner) submitted(sub *lodestone.Submission) {
-	l, set := p.lead, p.book.current
+// room is what planning one submission needs and nothing that was planned holds on to.
+type room struct {
+	submission lodestone.Submission
+	of         []outcome // by rule
+	owner      []int32   // by line of the ledger: the index of its rule, -1 when there is none
+}
+
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+// leave gives the room back and keeps nobody's data in it.
+func (r *room) leave() {
+	r.submission = lodestone.Submission{}
+	rooms.Put(r)
+}
+
+// submitted scores a submission and assigns a sequence. Nothing of the room is kept.
+func (p *planner) submitted(r *room) {
+	sub, l, set := &r.submission, p.lead, p.book.current
 	d := &lodestone.Decision{
 		Submission: sub.ID, Form: sub.Form, StreamSeq: sub.Seq, SubmittedAt: sub.At,
 		Rules: set.Version, Notes: sub.Notes, Score: l.Score, Band: l.Band,
@@ -51,7 +67,7 @@ func (p *planner) submitted(sub *lodestone.Submission) {
 			ev.Bind(facts)
 		}
 	}
-	p.score(ev, set, sub, d)
+	p.score(ev, set, sub, d, r)
 
 	if sub.Backfill {
 		d.Reason = lodestone.ReasonBackfill
@@ -167,16 +183,12 @@ type outcome struct {
 // score applies the scoring rules to the ledger and sums it up at the submission's time. A rule without
 // `each` puts its line in the place of its earlier ones, while a line of a later submission stays; one of no
 // points is left out: the rule matched, and gave nothing.
-func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision) {
+func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Submission, d *lodestone.Decision, r *room) {
 	l := p.lead
-	var room struct { // for what most leads and rule files need
-		rules [32]outcome
-		owner [48]int32
-	}
-	of, owner := room.rules[:], room.owner[:0]
-	if len(set.Rules) > len(of) {
-		of = make([]outcome, len(set.Rules))
-	}
+	r.of = slices.Grow(r.of[:0], len(set.Rules))[:len(set.Rules)]
+	r.owner = slices.Grow(r.owner[:0], len(l.Ledger))
+	of, owner := r.of, r.owner
+	clear(of)
 	for i, next := 0, 0; i < len(l.Ledger); i++ {
 		line := &l.Ledger[i]
 		at := ruleAt(set.Rules, line.Rule, next)
@@ -188,7 +200,7 @@ func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Su
 		of[at].later = of[at].later || line.At.After(sub.At)
 	}
 
-	form, added, full, shown := set.Forms[sub.Form], 0, false, false
+	form, lines, added, full, shown := set.Forms[sub.Form], len(l.Ledger), 0, false, false
 	for i, r := range set.Rules {
 		points, matched, err := apply(ev, r)
 		if err != nil {
@@ -203,11 +215,14 @@ func (p *planner) score(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Su
 		if points != 0 && !o.shown {
 			added++
 		}
+		if o.gone {
+			lines -= int(o.lines)
+		}
 		shown = shown || o.shown
 		full = full || r.Each && o.lines >= maxEach
 	}
 
-	ledger := make([]lodestone.Line, 0, len(l.Ledger)+added)
+	ledger := make([]lodestone.Line, 0, lines+added)
 	for i := range l.Ledger {
 		if at := owner[i]; at < 0 || !of[at].gone {
 			ledger = append(ledger, l.Ledger[i])
