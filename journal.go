@@ -104,7 +104,7 @@ type TouchpointEntry struct {
 	Reference string          `json:"reference,omitempty" msg:"f,omitempty"` // the provider's id of what was made
 	Status    int             `json:"status,omitempty" msg:"h,omitempty"`    // HTTP status; 0 when no answer came
 	Took      time.Duration   `json:"took_ns,omitempty" msg:"w,omitempty"`
-	Arguments map[string]any  `json:"arguments,omitempty" msg:"m,omitempty"` // of an intent: what is about to be sent
+	Arguments map[string]any  `json:"arguments,omitempty" msg:"m,omitempty"` // of an intent: what is about to be sent, its links hidden
 }
 
 // CallEntry records an operation that a person or an agent had a provider do. What the worker does by

@@ -222,7 +222,7 @@ type Touchpoint struct {
 	Intended   time.Time       `json:"intended,omitzero" msg:"t,omitempty"`    // when the current intent was stored
 	GivenUp    time.Time       `json:"given_up,omitzero" msg:"g,omitempty"`    // when the call of that intent was given up, for look-ups
 	Lookups    int             `json:"lookups" msg:"l,omitempty"`              // look-ups made since
-	Parameters map[string]any  `json:"parameters,omitempty" msg:"w,omitempty"` // what the current intent sends, for the look-up
+	Parameters map[string]any  `json:"parameters,omitempty" msg:"w,omitempty"` // what the current intent sends, for the look-up: links in it do not work
 	Forgiven   int             `json:"forgiven" msg:"fg,omitempty"`            // of Attempts: those made before a human said to try again
 }
 

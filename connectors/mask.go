@@ -72,7 +72,7 @@ func (m mask) text(s string, also ...hidden) string {
 	for _, h := range also {
 		s = replaceFold(s, h.text, h.as)
 	}
-	s = strings.ToValidUTF8(s, "�")
+	s = lodestone.HideLinks(strings.ToValidUTF8(s, "�"))
 	if strings.ContainsAny(s, "@%\\&") { // what an address cannot do without, in any of its spellings
 		s = addressLike.ReplaceAllString(s, addressText)
 	}

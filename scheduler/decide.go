@@ -89,14 +89,14 @@ func (p *Passage) unusable(err error, pace Pace) {
 // Intent returns the event that stores the intent of what the gate let pass, and the act that follows
 // it. A required parameter that turned out absent, which is missing, fails the touchpoint instead; the act
 // then has no id.
-func (p *Passage) Intent(params map[string]any, missing string) (sequencer.Moved, connectors.Act) {
+func (p *Passage) Intent(s Sending, missing string) (sequencer.Moved, connectors.Act) {
 	m := sequencer.Moved{Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, Verdicts: p.verdicts}
 	if missing != "" {
 		m.To, m.Reason, m.Detail = lodestone.TouchpointFailed, lodestone.ReasonBadParameters, missing
 		return m, connectors.Act{}
 	}
-	m.To, m.Parameters = lodestone.TouchpointIntended, params
-	return m, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: params, IntendedAt: p.now}
+	m.To, m.Parameters = lodestone.TouchpointIntended, s.Kept
+	return m, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: s.Live, IntendedAt: p.now}
 }
 
 // Outcome says what a call led to. attempt is the number of the attempt that it was, from 1; delays are

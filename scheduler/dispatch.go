@@ -232,14 +232,14 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 	held, release := ctx, func() {}
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
-		if params, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
+		if what, missing := p.Parameters(s.accounts[l.name].Operations[t.Operation]); missing == "" {
 			if before.Doubt {
-				return l.doubt(ctx, email, p, params, before)
+				return l.doubt(ctx, email, p, what, before)
 			}
 			held, release = s.reserve(ctx, p)
 			defer release() // whatever happens: a place that is not given back is lost to everybody
 			if p.stop == nil {
-				s.ask(held, p, params)
+				s.ask(held, p, what)
 			}
 		}
 	}
@@ -320,15 +320,15 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, known sequence
 		}
 		p.verdicts = append(p.verdicts, remote...)
 		op := s.accounts[l.name].Operations[t.Operation]
-		params, missing := p.Parameters(op)
+		what, missing := p.Parameters(op)
 		if missing == "" && first.asked == 0 {
 			return sequencer.Change{}, sequencer.ErrMoved // it can be sent now: from the beginning, then
 		}
 		if first.cleared != nil {
-			params = first.cleared // the provider was asked whose these are, and of no others
+			what = *first.cleared // the provider was asked whose these are, and of no others
 		}
 		var m sequencer.Moved
-		m, act = p.Intent(params, missing)
+		m, act = p.Intent(what, missing)
 		return sequencer.Plan(st.Lead, m, book, now)
 	}}
 	s.ahead(&w, known)

@@ -42,9 +42,9 @@ type Passage struct {
 	paused      func(scope string) (Pause, bool)
 	now         time.Time
 	verdicts    []lodestone.Verdict
-	asked       int            // how many of the verdicts, at the end, came from outside
-	named       string         // what the provider said of the ids in what is sent; empty: it was not asked
-	cleared     map[string]any // what is sent, where it was
+	asked       int      // how many of the verdicts, at the end, came from outside
+	named       string   // what the provider said of the ids in what is sent; empty: it was not asked
+	cleared     *Sending // what is sent, where it was
 	stop        *objection
 }
 

@@ -15,9 +15,27 @@ import (
 // outcome is known.
 const maxSent = 64 << 10
 
+// Sending is what a step sends.
+type Sending struct {
+	Live map[string]any // for the provider alone: whoever has a link of it acts for the lead
+	Kept map[string]any // the same for the record, and to be shown: its links do not work
+}
+
 // Parameters evaluates what the step sends. missing names a required parameter that turned out to be
 // absent, or says which one failed.
-func (p *Passage) Parameters(op lodestone.Operation) (params map[string]any, missing string) {
+func (p *Passage) Parameters(op lodestone.Operation) (s Sending, missing string) {
+	if s.Live, missing = p.parameters(op, true); missing != "" {
+		return Sending{}, missing
+	}
+	s.Kept = s.Live
+	if step := p.step(); step.Uses("links.confirm") || step.Uses("links.unsubscribe") {
+		s.Kept, missing = p.parameters(op, false)
+	}
+	return s, missing
+}
+
+// parameters evaluates what the step sends, with links that work or without.
+func (p *Passage) parameters(op lodestone.Operation, sending bool) (params map[string]any, missing string) {
 	step := p.step()
 	if op.NoStep != "" {
 		return nil, "it cannot be a step: " + op.NoStep
@@ -28,7 +46,9 @@ func (p *Passage) Parameters(op lodestone.Operation) (params map[string]any, mis
 	params = make(map[string]any, len(step.With))
 	ev := p.set.Schema.Evaluator()
 	defer ev.Release()
-	ev.Bind(sequencer.EnrollmentFacts(p.lead, p.e, p.set, p.now))
+	facts := sequencer.EnrollmentFacts(p.lead, p.e, p.set, p.now)
+	facts.Sending = sending
+	ev.Bind(facts)
 	sent := 0
 	for _, a := range step.With {
 		v, err := a.Value.Eval(ev)
@@ -100,9 +120,9 @@ func (p *Passage) within(v any, q lodestone.Parameter, path string, effect lodes
 	return ""
 }
 
-// Named lets the provider's word on the ids in params decide: evidence says whose they are, err why the
+// Named lets the provider's word on the ids in what is sent decide: evidence says whose they are, err why the
 // act must not be sent or why there was no answer. now is when it came.
-func (p *Passage) Named(evidence string, params map[string]any, err error, now time.Time, pace Pace) {
+func (p *Passage) Named(evidence string, what Sending, err error, now time.Time, pace Pace) {
 	p.now = now
 	var f *connectors.Fault
 	switch {
@@ -111,7 +131,7 @@ func (p *Passage) Named(evidence string, params map[string]any, err error, now t
 	case err != nil:
 		p.unusable(err, pace)
 	case evidence != "":
-		p.named, p.cleared = evidence, params
+		p.named, p.cleared = evidence, &what
 	}
 }
 

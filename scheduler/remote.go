@@ -35,10 +35,10 @@ func (s *Scheduler) reserve(ctx context.Context, p *Passage) (held context.Conte
 
 // ask makes the checks that the provider answers: whose the ids in what is sent are, and whether the
 // address unsubscribed there. It fails closed.
-func (s *Scheduler) ask(ctx context.Context, p *Passage, params map[string]any) {
+func (s *Scheduler) ask(ctx context.Context, p *Passage, what Sending) {
 	a := s.accounts[p.t.Connector]
-	mine, err := a.Mine(ctx, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: params})
-	if p.Named(mine, params, err, s.now(), s.pace); p.stop != nil {
+	mine, err := a.Mine(ctx, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: what.Live})
+	if p.Named(mine, what, err, s.now(), s.pace); p.stop != nil {
 		return
 	}
 	// Opt-outs are asked for last, so that nothing comes between the answer and the act.

@@ -11,7 +11,7 @@ import (
 // Rendered is what a step would do for a lead.
 type Rendered struct {
 	Connector string
-	Act       connectors.Act
+	Act       connectors.Act     // its links do not work
 	Objection *lodestone.Verdict // what the gate's local part would say against it at this moment; nil: nothing
 	Missing   string             // why nothing would be called: a parameter that is absent or faulty; empty: it would
 }
@@ -28,8 +28,8 @@ func Render(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint
 		r.Missing = "the step is not in this version of the sequence"
 		return r
 	}
-	params, missing := p.Parameters(operation)
+	what, missing := p.Parameters(operation)
 	r.Missing = missing
-	r.Act = connectors.Act{ID: t.ID, Operation: t.Operation, Email: st.Lead.Email, Parameters: params, IntendedAt: now}
+	r.Act = connectors.Act{ID: t.ID, Operation: t.Operation, Email: st.Lead.Email, Parameters: what.Kept, IntendedAt: now}
 	return r
 }

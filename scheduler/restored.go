@@ -64,7 +64,7 @@ func (l *lane) ended(ctx context.Context, email lodestone.Email, t *lodestone.To
 
 // doubt takes a touchpoint that may have been sent before the restore for a call whose outcome is not
 // known: it is looked up like any other, or held for a human.
-func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, params map[string]any, b Before) error {
+func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, what Sending, b Before) error {
 	s := l.s
 	detail := fmt.Sprintf("the backup that this store was restored from was made at %s, and this may have been sent since", b.Since.Format(time.RFC3339))
 	unknown := sequencer.Moved{
@@ -91,7 +91,7 @@ func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, par
 	results, err := s.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{
 		plan(sequencer.Moved{
 			Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended,
-			Reason: lodestone.ReasonRestored, Parameters: params, Verdicts: p.verdicts, Detail: detail,
+			Reason: lodestone.ReasonRestored, Parameters: what.Kept, Verdicts: p.verdicts, Detail: detail,
 		}, first),
 		plan(unknown, s.now()),
 	}})

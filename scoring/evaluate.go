@@ -23,6 +23,10 @@ type Facts struct {
 	Scored             bool // false while scoring rules run: score, band and previous_band are nil then
 
 	Now time.Time // the event's time, not the clock's
+
+	// Sending says that what comes out goes to a provider and nowhere else: `links.…` are links that work. What
+	// is kept or shown has [lodestone.HideLink] of them.
+	Sending bool
 }
 
 // Evaluator runs the programs of one schema on bound facts. It is not safe for concurrent use.

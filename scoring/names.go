@@ -119,7 +119,11 @@ func (s *Schema) declare(c Config) {
 			if c.Link == nil || f.lead().Email == "" {
 				return nil
 			}
-			return orNil(c.Link(name, f.lead().Email, f.Now))
+			link := c.Link(name, f.lead().Email, f.Now)
+			if !f.Sending {
+				link = lodestone.HideLink(link)
+			}
+			return orNil(link)
 		})
 	}
 

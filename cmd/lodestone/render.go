@@ -21,7 +21,7 @@ func (c *cli) renderCmd() *cobra.Command {
 		Use:   "render EMAIL STEP|SEQUENCE.STEP",
 		Short: "The exact request that a step would send for a lead; nothing is sent",
 		Long: `Render shows what the worker would send if the step were due now: method, address, headers and body, made by the
-same code, with <secret> in place of every secret. For a lead that is in the sequence the step is filled in from
+same code, with <secret> in place of every secret and <link> in place of what makes a link to confirm or to unsubscribe work. For a lead that is in the sequence the step is filled in from
 the submission that began it; for any other from what is known of the lead today.
 
 Where a connector asks the provider before it acts, the question is shown. Nothing is ever sent.`,

@@ -29,7 +29,7 @@ func TestUnsubscribeLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := schema.Evaluator()
-	ev.Bind(scoring.Facts{Lead: &lodestone.Lead{Email: "ada@example.com"}, Now: time.Now()})
+	ev.Bind(scoring.Facts{Lead: &lodestone.Lead{Email: "ada@example.com"}, Now: time.Now(), Sending: true})
 	link, err := ev.Value(program)
 	ev.Release()
 	path, ok := strings.CutPrefix(link.(string), "https://forms.example.com")

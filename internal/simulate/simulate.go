@@ -187,7 +187,7 @@ func (w *World) step(l *Lead, now time.Time) error {
 	if m, stopped := p.Objection(); stopped {
 		return w.Apply(l, m, now)
 	}
-	params, missing := p.Parameters(account.Operations[t.Operation])
+	what, missing := p.Parameters(account.Operations[t.Operation])
 	if missing == "" {
 		sub, err := w.Provider.Unsubscribed(call)
 		p.Answered(sub, err, now, scheduler.Longest)
@@ -196,7 +196,7 @@ func (w *World) step(l *Lead, now time.Time) error {
 		}
 	}
 	attempt, delays := t.Attempts+1, t.Delays
-	intent, act := p.Intent(params, missing)
+	intent, act := p.Intent(what, missing)
 	if err := w.Apply(l, intent, now); err != nil || act.ID == "" {
 		return err
 	}

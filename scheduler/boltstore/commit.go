@@ -247,6 +247,7 @@ func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
 		if err := decode(v, st.Lead); err != nil {
 			return st, fmt.Errorf("a lead's record: %w", err)
 		}
+		st.Lead.HideLinks()
 	}
 	if t.tx != nil {
 		st.Starts = t.starts

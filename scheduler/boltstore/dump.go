@@ -66,6 +66,7 @@ func dump(b *bolt.Bucket, name, lane string, each func(Record) bool) error {
 		value, err := readable(name, k, v)
 		if err == nil && value != nil {
 			r.Value, err = json.Marshal(value)
+			r.Value = json.RawMessage(lodestone.HideLinks(string(r.Value)))
 		}
 		if err != nil {
 			r.Fault = err.Error()

@@ -138,6 +138,7 @@ func entry(journal *bolt.Bucket, seq uint64) (*lodestone.Entry, error) {
 	if err := decode(v, e); err != nil {
 		return nil, fmt.Errorf("journal entry %d: %w", seq, err)
 	}
+	e.HideLinks()
 	return e, nil
 }
 
@@ -150,6 +151,7 @@ func (s *Store) Journal(_ context.Context, after uint64, limit int) (entries []l
 			if err := decode(v, &e); err != nil {
 				return fmt.Errorf("journal entry %d: %w", e.Seq, err)
 			}
+			e.HideLinks()
 			entries = append(entries, e)
 		}
 		return nil
@@ -288,6 +290,7 @@ func eachAttention(tx *bolt.Tx, fn func(*lodestone.Attention) bool) error {
 		if err := decode(v, &a); err != nil {
 			return fmt.Errorf("an attention item: %w", err)
 		}
+		a.Detail = lodestone.HideLinks(a.Detail)
 		if !fn(&a) {
 			return nil
 		}

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lodestonehq/lodestone/internal/api"
+)
+
+// TestLinkWorksForThePersonAlone: the link in a message is nowhere but at the provider. Who may read, or has the
+// files, cannot confirm or unsubscribe anybody.
+func TestLinkWorksForThePersonAlone(t *testing.T) {
+	r, w, _, _ := optIn(t)
+	publish(t, *w, "lodestone.forms.letter", `{"fields":{"email":"ada@example.com"},"context":{"consent":{"marketing":true}}}`)
+	r.sent("ask")
+	link := linkIn.FindString(r.message())
+	token := link[strings.LastIndexByte(link, '/')+1:]
+	if token == "" {
+		t.Fatalf("the message is %q, want a link in it", r.message())
+	}
+
+	c, ok := api.Dial(r.dir)
+	if !ok {
+		t.Fatal("the worker does not answer")
+	}
+	lead := "/api/v1/leads/ada@example.com"
+	for _, look := range []struct {
+		path  string
+		query url.Values
+		shows string
+	}{
+		{lead, nil, `/confirm/<link>`},
+		{lead + "/export", nil, `/confirm/<link>`},
+		{lead + "/render", url.Values{"step": {"ask"}}, `/confirm/<link>`},
+		{"/api/v1/dump", url.Values{"of": {"journal"}}, `/confirm/<link>`},
+		{"/api/v1/dump", url.Values{"of": {"leads"}}, ""},
+	} {
+		var answer json.RawMessage
+		if err := c.Call(t.Context(), http.MethodGet, look.path, look.query, nil, &answer); err != nil {
+			t.Fatalf("%s: %v", look.path, err)
+		}
+		var plain any
+		if err := json.Unmarshal(answer, &plain); err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(plain); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), token) || linkIn.MatchString(b.String()) {
+			t.Errorf("%s shows a link that works: %s", look.path, b.String())
+		}
+		if !strings.Contains(b.String(), look.shows) {
+			t.Errorf("%s shows %s, want %s in it", look.path, b.String(), look.shows)
+		}
+	}
+	if err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, []byte(token)) {
+			t.Errorf("%s holds a link that works", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	resp, err := http.Post(link, "application/x-www-form-urlencoded", nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the person's own link: %v, %v", resp, err)
+	}
+	resp.Body.Close()
+	r.sent("welcome")
+}
