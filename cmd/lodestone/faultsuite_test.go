@@ -153,7 +153,7 @@ func (f *faults) run(long time.Duration) {
 			f.ask("/api/v1/resume", api.PauseScope{Scope: scope, By: "test"})
 		case k < 19:
 			f.did["release --all"]++
-			f.ask("/api/v1/release", api.Release{By: "test"})
+			f.ask("/api/v1/release", api.Release{All: true, By: "test"})
 		default:
 			f.retry()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 
 func (c *cli) releaseCmd() *cobra.Command {
 	var all, drop, yes bool
-	var reason, brake string
+	var reason, brake, item string
 	cmd := &cobra.Command{
 		Use:   "release SUBMISSION | --all | --brake SEQUENCE",
 		Short: "Take in what could not be used; let go on what a brake holds",
@@ -24,19 +25,26 @@ is, with its reason as it is now. A submission in quarantine is taken for honest
 With --drop an attention item is closed and nothing else is done: for a submission that nobody misses, or
 a matter that was settled elsewhere. That it was, and by whom, stays on record; what it held does not.
 
+The id of a submission is its sender's choice, and so several may have the same, of different people. Then nothing is
+done, the several are listed, and --item says which of them is meant.
+
 With --brake the enrollments that the brake of a sequence holds go on. Their touchpoints happen at their first
 allowed moment from now on, in the order in which they began, at the provider's rate; that their time passed
 while they were held makes none of them stale. To take them back instead: lodestone undo SEQUENCE.`,
-		Example: "  lodestone queue --attention\n  lodestone release --all\n  lodestone release 'web 4711'\n  lodestone release 'web 4711' --drop --reason spam\n  lodestone release --brake hot-invite",
+		Example: "  lodestone queue --attention\n  lodestone release --all\n  lodestone release 'web 4711'\n  lodestone release 'web 4711' --drop --reason spam\n  lodestone release 'web 4711' --item submission/12\n  lodestone release --brake hot-invite",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			switch {
-			case brake != "" && (all || drop || len(a) > 0):
+			case brake != "" && (all || drop || item != "" || len(a) > 0):
 				return usagef("--brake stands alone")
 			case brake != "":
 				return c.letGo(cmd, brake, false, yes)
 			case all == (len(a) == 1):
 				return usagef("give the id of one submission, --all, or whose brake, as in release --brake hot-invite; `lodestone queue --attention` shows what there is")
+			case len(a) == 1 && a[0] == "":
+				return usagef("an id is never empty; `lodestone queue --attention` shows what there is")
+			case all && item != "":
+				return usagef("--item goes with the id of a submission")
 			case all && drop:
 				return usagef("--drop closes one item at a time; name it")
 			case reason != "" && !drop:
@@ -52,8 +60,9 @@ while they were held makes none of them stale. To take them back instead: lodest
 					return err
 				}
 				var got api.Dropped
-				if err := conn.Call(cmd.Context(), "POST", "/api/v1/drop", nil, api.Drop{ID: a[0], Reason: reason, By: by()}, &got); err != nil {
-					return err
+				q := api.Drop{Chosen: api.Chosen{ID: a[0], Item: item}, Reason: reason, By: by()}
+				if err := conn.Call(cmd.Context(), "POST", "/api/v1/drop", nil, q, &got); err != nil {
+					return c.several(err)
 				}
 				if c.flags.json {
 					return c.printJSON(got)
@@ -63,14 +72,15 @@ while they were held makes none of them stale. To take them back instead: lodest
 				}
 				return nil
 			}
-			id := ""
+			q := api.Release{All: all, By: by()}
 			if !all {
-				id = a[0]
+				q.Chosen = api.Chosen{ID: a[0], Item: item}
 			}
-			return c.release(cmd.Context(), conn, id)
+			return c.release(cmd.Context(), conn, q)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every submission and signal that could not be used")
+	cmd.Flags().StringVar(&item, "item", "", "which of several with the same id, as queue --attention --json shows it")
 	cmd.Flags().BoolVar(&drop, "drop", false, "close the item, and do nothing else")
 	cmd.Flags().StringVar(&reason, "reason", "", "with --drop: why; kept on record")
 	cmd.Flags().StringVar(&brake, "brake", "", "the sequence whose brake holds enrollments that are to go on")
@@ -82,21 +92,20 @@ while they were held makes none of them stale. To take them back instead: lodest
 const maxListed = 1000
 
 // release goes through what is to be released, a part at a time.
-func (c *cli) release(ctx context.Context, conn *connection, id string) error {
+func (c *cli) release(ctx context.Context, conn *connection, q api.Release) error {
 	total := struct {
 		Released      []api.ReleasedItem `json:"released"`
 		Faulty        []api.ReleasedItem `json:"faulty"`
 		TotalReleased int                `json:"total_released"`
 		TotalFaulty   int                `json:"total_faulty"`
 	}{Released: []api.ReleasedItem{}, Faulty: []api.ReleasedItem{}}
-	q := api.Release{ID: id, By: by()}
 	for {
 		var part api.Released
 		if err := conn.Call(ctx, "POST", "/api/v1/release", nil, q, &part); err != nil {
 			if total.TotalReleased > 0 {
 				return fmt.Errorf("%w; %d were released before, the others are where they were: give the command again", err, total.TotalReleased)
 			}
-			return err
+			return c.several(err)
 		}
 		total.TotalReleased += len(part.Released)
 		total.TotalFaulty += len(part.Faulty)
@@ -130,8 +139,25 @@ func (c *cli) release(ctx context.Context, conn *connection, id string) error {
 			}
 		}
 	}
-	if id != "" && total.TotalFaulty > 0 {
+	if !q.All && total.TotalFaulty > 0 {
 		return errors.New("it can not be used yet; mend the cause that is named and release it again, or close it with --drop")
 	}
 	return nil
+}
+
+// several lists what an id may mean where an error says that it may mean several.
+func (c *cli) several(err error) error {
+	var p *api.Problem
+	if !errors.As(err, &p) || len(p.Items) == 0 {
+		return err
+	}
+	if c.flags.json {
+		return errors.Join(err, c.printJSON(map[string]any{"several": p.Items}))
+	}
+	rows := [][]string{}
+	for _, i := range p.Items {
+		rows = append(rows, []string{"--item " + i.Item, orDash(i.Form), orDash(string(i.Email)), words(i.Reason), i.At.Format(time.RFC3339)})
+	}
+	table(c.err, "  ", rows)
+	return err
 }

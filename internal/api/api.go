@@ -45,6 +45,7 @@ type Store interface {
 	PutRules(ctx context.Context, version string, files []boltstore.RuleFile) error
 	Leads(ctx context.Context, after lodestone.Email, limit int) (leads []*lodestone.Lead, next lodestone.Email, err error)
 	Whose(ctx context.Context, touchpoint string) (lodestone.Email, error)
+	Item(ctx context.Context, key sequencer.ItemKey) (*lodestone.Attention, error)
 	ItemsOf(ctx context.Context, id string) ([]lodestone.Attention, error)
 	Rejected(ctx context.Context, after string, limit int) ([]lodestone.Attention, string, error)
 	Ended(ctx context.Context, state lodestone.TouchpointState, limit int) ([]boltstore.Row, error)
@@ -90,6 +91,7 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	Items  []Item `json:"items,omitempty"` // of which one is to be chosen
 }
 
 func (p *Problem) Error() string {
@@ -369,6 +371,7 @@ type Attention struct {
 // Item is one thing that a human must look at; what it does not have is empty, not left out.
 type Item struct {
 	ID     string                  `json:"id"`
+	Item   string                  `json:"item"` // tells it apart from others of the same id
 	Kind   lodestone.AttentionKind `json:"kind"`
 	Reason lodestone.Reason        `json:"reason"`
 	Form   string                  `json:"form"`
@@ -380,7 +383,7 @@ type Item struct {
 func items(list []lodestone.Attention) []Item {
 	out := make([]Item, 0, len(list))
 	for _, a := range list {
-		out = append(out, Item{ID: a.ID, Kind: a.Kind, Reason: a.Reason, Form: a.Form, Email: a.Email, At: a.At, Detail: a.Detail})
+		out = append(out, Item{ID: a.ID, Item: handle(&a), Kind: a.Kind, Reason: a.Reason, Form: a.Form, Email: a.Email, At: a.At, Detail: a.Detail})
 	}
 	return out
 }

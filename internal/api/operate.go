@@ -547,9 +547,9 @@ func (s *Server) over(ctx context.Context, id string, email lodestone.Email) err
 	return problem(http.StatusConflict, "%s is not pending any more; `lodestone explain %s` tells what it went through", id, email)
 }
 
-// Drop asks to close attention items of one id without doing anything about them.
+// Drop asks to close an attention item without doing anything about it.
 type Drop struct {
-	ID     string `json:"id"`
+	Chosen
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by"`
 }
@@ -567,46 +567,40 @@ func (s *Server) drop(r *http.Request) (any, error) {
 	if err := byWhom(r, &q.By); err != nil {
 		return nil, err
 	}
-	list, err := s.Store.ItemsOf(r.Context(), q.ID)
+	a, err := s.chosen(r.Context(), q.Chosen, "")
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
-		return nil, noItem(q.ID)
+	if a.Reason == lodestone.ReasonBraked {
+		return nil, problem(http.StatusConflict, "the brake of %s still holds enrollments; `lodestone release --brake %s` lets them go on, `lodestone undo %s` takes them back", a.ID, a.ID, a.ID)
+	}
+	if email, err := s.openOutcome(r.Context(), a); err != nil {
+		return nil, err
+	} else if email != "" {
+		return nil, problem(http.StatusConflict, "touchpoint %s still waits for a decision; `lodestone retry` or `lodestone cancel` it", a.ID)
 	}
 	now := time.Now().UTC()
-	var b sequencer.Batch
-	for _, a := range list {
-		if a.Reason == lodestone.ReasonBraked {
-			return nil, problem(http.StatusConflict, "the brake of %s still holds enrollments; `lodestone release --brake %s` lets them go on, `lodestone undo %s` takes them back", a.ID, a.ID, a.ID)
-		}
-		if email, err := s.openOutcome(r.Context(), &a); err != nil {
-			return nil, err
-		} else if email != "" {
-			return nil, problem(http.StatusConflict, "touchpoint %s still waits for a decision; `lodestone retry` or `lodestone cancel` it", q.ID)
-		}
-		b.Writes = append(b.Writes, sequencer.Write{
-			Email: a.Email, Settles: itemKey(&a),
-			Plan: func(st sequencer.State) (sequencer.Change, error) {
-				e := word(q.By, "drop", q.ID, q.Reason, cmp.Or(a.Detail, string(a.Reason)), now)
-				if st.Lead == nil {
-					return sequencer.Change{Entry: e}, nil
-				}
-				lead := *st.Lead
-				e.Lead = lead.Email
-				return sequencer.Change{Lead: &lead, Entry: e}, nil
-			},
-		})
-	}
-	results, err := s.Store.Commit(r.Context(), b)
+	results, err := s.Store.Commit(r.Context(), sequencer.Batch{Writes: []sequencer.Write{{
+		Email: a.Email, Settles: itemKey(a),
+		Plan: func(st sequencer.State) (sequencer.Change, error) {
+			e := word(q.By, "drop", a.ID, q.Reason, cmp.Or(a.Detail, string(a.Reason)), now)
+			if st.Lead == nil {
+				return sequencer.Change{Entry: e}, nil
+			}
+			lead := *st.Lead
+			e.Lead = lead.Email
+			return sequencer.Change{Lead: &lead, Entry: e}, nil
+		},
+	}}})
 	if err != nil {
 		return nil, err
 	}
 	d := Dropped{Dropped: []Item{}}
-	for i := range results {
-		if results[i].Err == nil {
-			d.Dropped = append(d.Dropped, items(list[i:i+1])...)
-		}
+	switch err := results[0].Err; {
+	case err == nil:
+		d.Dropped = items([]lodestone.Attention{*a})
+	case !errors.Is(err, sequencer.ErrSettled): // by somebody else, a moment ago
+		return nil, err
 	}
 	return d, nil
 }
@@ -624,10 +618,6 @@ func (s *Server) openOutcome(ctx context.Context, a *lodestone.Attention) (lodes
 		return a.Email, nil
 	}
 	return "", nil
-}
-
-func noItem(id string) error {
-	return problem(http.StatusNotFound, "nothing of id %q needs a human; `lodestone queue --attention` lists what does", id)
 }
 
 func itemKey(a *lodestone.Attention) *sequencer.ItemKey {

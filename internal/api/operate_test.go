@@ -169,7 +169,7 @@ func TestReleaseOnce(t *testing.T) {
 	for range 2 {
 		go func() {
 			total := 0
-			q := api.Release{By: "test"}
+			q := api.Release{All: true, By: "test"}
 			for {
 				var part api.Released
 				if err := client.Call(context.WithoutCancel(ctx), "POST", "/api/v1/release", nil, q, &part); err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
-// Release asks to try submissions and signals again that could not be used: those of one id, or a part of
-// all of them.
+// Release asks to try submissions and signals again that could not be used: one, or a part of all of them.
 type Release struct {
-	ID    string `json:"id,omitempty"`    // empty: all, a part at a time
+	Chosen
+	All   bool   `json:"all,omitempty"`   // instead of one
 	After []byte `json:"after,omitempty"` // where the part before ended
 	By    string `json:"by"`
 }
@@ -55,7 +55,10 @@ func (s *Server) release(r *http.Request) (any, error) {
 	}
 	done := Released{Released: []ReleasedItem{}, Faulty: []ReleasedItem{}}
 	var list []lodestone.Attention
-	if q.ID == "" {
+	if q.All {
+		if q.Chosen != (Chosen{}) {
+			return nil, problem(http.StatusBadRequest, "give one id or all, not both")
+		}
 		var next string
 		var err error
 		if list, next, err = s.Store.Rejected(r.Context(), string(q.After), rejectedBatch); err != nil {
@@ -63,21 +66,11 @@ func (s *Server) release(r *http.Request) (any, error) {
 		}
 		done.After = []byte(next)
 	} else {
-		all, err := s.Store.ItemsOf(r.Context(), q.ID)
+		one, err := s.chosen(r.Context(), q.Chosen, lodestone.AttentionSubmission)
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range all {
-			if a.Kind == lodestone.AttentionSubmission {
-				list = append(list, a)
-			}
-		}
-		switch {
-		case len(list) == 0 && len(all) > 0:
-			return nil, problem(http.StatusConflict, "%s is no submission but a matter of a %s: %s. `lodestone retry` and `lodestone cancel` act on touchpoints; `lodestone release --drop` closes what needs nothing done", q.ID, all[0].Kind, all[0].Detail)
-		case len(list) == 0:
-			return nil, noItem(q.ID)
-		}
+		list = append(list, *one)
 	}
 	// Within a part they go in the order in which they came.
 	slices.SortFunc(list, func(a, b lodestone.Attention) int {

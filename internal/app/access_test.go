@@ -345,11 +345,11 @@ func TestConsoleInABrowser(t *testing.T) {
 	// What could not be used is dropped by the one that is ticked, then all that are shown are released.
 	size(1280, 1500, false)
 	p.Open(home)
-	p.Eval(`document.querySelector("input[name=id]").click(); document.getElementById("reason").value = "spam"; document.querySelector("button[value=drop]").click()`)
+	p.Eval(`document.querySelector("input[name=item]").click(); document.getElementById("reason").value = "spam"; document.querySelector("button[value=drop]").click()`)
 	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Dropped: 1."`)
 	p.Wait(`document.body.innerText.includes("Needs you: 1")`)
 	p.Screenshot(shots, "console-dropped")
-	p.Eval(`document.querySelector("input[name=id]").click(); document.getElementById("reason").focus()`)
+	p.Eval(`document.querySelector("input[name=item]").click(); document.getElementById("reason").focus()`)
 	p.Do("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
 	for _, key := range []map[string]any{{"key": "x", "text": "x"}, {"key": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}, {"key": "y", "text": "y"}} {
 		for _, kind := range []string{"keyDown", "keyUp"} {
@@ -358,7 +358,7 @@ func TestConsoleInABrowser(t *testing.T) {
 		}
 	}
 	p.Wait(`document.getElementById("reason").value === "xy"`) // it is the same page
-	p.Eval(`document.querySelector("input[name=id]").click(); document.querySelector("button[value=release]").click()`)
+	p.Eval(`document.querySelector("input[name=item]").click(); document.querySelector("button[value=release]").click()`)
 	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Nothing was chosen, and nothing was done."`)
 	p.Eval(`document.querySelector("input[name=all]").click(); document.querySelector("button[value=release]").click()`)
 	p.Wait(`document.querySelector("[role=alert]")?.textContent === "Released: 0. Still not usable: 1."`)
@@ -424,7 +424,7 @@ func TestConsoleRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	drop := url.Values{"id": {items[0].ID}, "do": {"drop"}}.Encode()
+	drop := url.Values{"item": {fmt.Sprintf("submission/%d %s", items[0].Seq, items[0].ID)}, "do": {"drop"}}.Encode()
 	for name, role := range map[string]string{"ada": "operator", "grace": "viewer"} {
 		if err := s.book.AddUser(name, role, passphrase, time.Now()); err != nil {
 			t.Fatal(err)

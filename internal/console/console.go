@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -101,7 +100,9 @@ var (
 			}
 			return " (" + api.Words(r) + ")"
 		},
-		"css": func() template.CSS { return template.CSS(style) },
+		// A box stands for the item that was looked at: its id alone may be that of another's as well.
+		"itemValue": func(i api.Item) string { return i.Item + " " + i.ID },
+		"css":       func() template.CSS { return template.CSS(style) },
 	}).Parse(pages))
 
 	// policy lets a page show its own style and post to us, and nothing else.
@@ -275,26 +276,31 @@ func (c *Console) lead(w http.ResponseWriter, r *http.Request) {
 func (c *Console) settle(w http.ResponseWriter, r *http.Request) {
 	ctx := api.WithActor(r.Context(), access.From(r.Context()).String())
 	do, reason := r.PostFormValue("do"), strings.TrimSpace(r.PostFormValue("reason"))
-	ids := r.PostForm["id"]
+	given := r.PostForm["item"]
 	if r.PostFormValue("all") != "" {
-		ids = r.PostForm["shown"]
+		given = r.PostForm["shown"]
 	}
-	if do != "release" && do != "drop" || len(ids) == 0 {
+	var chosen []api.Chosen
+	for _, s := range given { // as itemValue writes it
+		if item, id, ok := strings.Cut(s, " "); ok && item != "" && id != "" {
+			chosen = append(chosen, api.Chosen{ID: id, Item: item})
+		}
+	}
+	if do != "release" && do != "drop" || len(chosen) == 0 || len(chosen) < len(given) {
 		c.startWith(w, r, http.StatusBadRequest, "Nothing was chosen, and nothing was done.")
 		return
 	}
-	slices.Sort(ids)
 	var done, faulty, over, failed int
-	for _, id := range slices.Compact(ids) {
+	for _, one := range chosen {
 		var p *api.Problem
 		var err error
 		if do == "drop" {
 			var d api.Dropped
-			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/drop", nil, api.Drop{ID: id, Reason: reason}, &d)
+			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/drop", nil, api.Drop{Chosen: one, Reason: reason}, &d)
 			done += len(d.Dropped)
 		} else {
 			var d api.Released
-			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/release", nil, api.Release{ID: id}, &d)
+			err = c.Client.Call(ctx, http.MethodPost, "/api/v1/release", nil, api.Release{Chosen: one}, &d)
 			done, faulty = done+len(d.Released), faulty+len(d.Faulty)
 		}
 		switch {

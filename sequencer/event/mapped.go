@@ -109,7 +109,7 @@ func (d *decoder) mappedEnvelope(e *envelope, find func(string) any) {
 	if e.ce {
 		return
 	}
-	if v, _ := take(find("submission.id"), lodestone.FieldText); v != nil {
+	if v, _ := take(find("submission.id"), lodestone.FieldText); v != nil && v != "" { // an empty one is none
 		e.id = cleanID(v.(string))
 	}
 	switch v := find("submission.at").(type) {
