@@ -26,6 +26,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -357,34 +358,50 @@ func cookieName(p Peer) string {
 	return plainCookie
 }
 
-// sessionID is the id in a request's cookie, "" when there is none or more than one.
-func sessionID(r *http.Request) string {
-	if c := r.CookiesNamed(cookieName(Of(r))); len(c) == 1 {
-		return c[0].Value
+// mostCookies is how many cookies of our name are looked at: others on the same host may set one for a longer path
+// or for a domain above, and a browser sends all of them.
+const mostCookies = 4
+
+// sessionIDs are the ids in a request's cookies.
+func sessionIDs(r *http.Request) (ids []string) {
+	for _, c := range r.CookiesNamed(cookieName(Of(r))) {
+		if len(ids) < mostCookies {
+			ids = append(ids, c.Value)
+		}
 	}
-	return ""
+	return ids
 }
 
 // user is who is signed in; a session ends with its user and with their password.
 func (g *Guard) user(r *http.Request, now time.Time) (User, bool) {
-	id := sessionID(r)
-	if id == "" {
-		return User{}, false
-	}
-	s, ok := g.sessions.of(id, now)
-	if !ok {
-		return User{}, false
-	}
-	users, err := g.o.Book.Users()
-	if err == nil {
-		for _, u := range users {
-			if u.Name == s.user && u.Epoch == s.epoch {
-				return u, true
-			}
+	var found User
+	for _, id := range sessionIDs(r) {
+		s, ok := g.sessions.of(id, now)
+		if !ok {
+			continue
 		}
+		users, err := g.o.Book.Users()
+		if err != nil {
+			return User{}, false
+		}
+		i := slices.IndexFunc(users, func(u User) bool { return u.Name == s.user && u.Epoch == s.epoch })
+		switch {
+		case i < 0:
+			g.sessions.end(id)
+		case found.Name != "" && found.Name != users[i].Name:
+			return User{}, false // one of the two was planted, and nobody knows which
+		default:
+			found = users[i]
+		}
+	}
+	return found, found.Name != ""
+}
+
+// endSessions ends those of a request.
+func (g *Guard) endSessions(r *http.Request) {
+	for _, id := range sessionIDs(r) {
 		g.sessions.end(id)
 	}
-	return User{}, false
 }
 
 // mayType reports whether a password may be typed in where a request comes from.
@@ -417,7 +434,7 @@ func (g *Guard) Login(w http.ResponseWriter, r *http.Request, name, password str
 	if len(name) > 64 || len(password) > maxPassword {
 		name, password = "", "" // nobody's
 	}
-	wait, right := g.throttle.begin(name, peer.Addr, now)
+	wait, right, unchecked := g.throttle.begin(name, peer.Addr, now)
 	if wait > 0 {
 		count("throttled")
 		log.WarnContext(r.Context(), "a try to sign in came too early after wrong ones and was not looked at", "wait", wait.Round(time.Second))
@@ -426,6 +443,7 @@ func (g *Guard) Login(w http.ResponseWriter, r *http.Request, name, password str
 	}
 	leave, ok := g.throttle.place(name, peer.Addr, r.Context().Done())
 	if !ok {
+		unchecked()
 		count("busy")
 		return &Refusal{Status: http.StatusServiceUnavailable, Detail: "too many people try to sign in at this moment; try again", Wait: waitForCheck}
 	}
@@ -433,6 +451,7 @@ func (g *Guard) Login(w http.ResponseWriter, r *http.Request, name, password str
 	u, ok, err := g.o.Book.Check(name, password)
 	switch {
 	case err != nil:
+		unchecked()
 		count("failed")
 		log.ErrorContext(r.Context(), "a password cannot be checked", "error", err)
 		return &Refusal{Status: http.StatusServiceUnavailable, Detail: "the password cannot be checked; `lodestone doctor` says what is wrong"}
@@ -444,14 +463,14 @@ func (g *Guard) Login(w http.ResponseWriter, r *http.Request, name, password str
 	right()
 	count("ok")
 	log.InfoContext(r.Context(), "somebody signed in")
-	g.sessions.end(sessionID(r))
+	g.endSessions(r)
 	g.setCookie(w, peer, g.sessions.begin(u, now), int(longest/time.Second))
 	return nil
 }
 
 // Logout ends the session of a request.
 func (g *Guard) Logout(w http.ResponseWriter, r *http.Request) {
-	g.sessions.end(sessionID(r))
+	g.endSessions(r)
 	g.setCookie(w, Of(r), "", -1)
 }
 

@@ -90,6 +90,7 @@ func (p Proxies) peer(r *http.Request) Peer {
 	if !p.Trusts(is.near) {
 		return is
 	}
+	is.forwarded = true // also where a proxy says nothing of whom it speaks for
 	if p.Header == Forwarded {
 		p.forwarded(r.Header, &is)
 	} else {
@@ -111,10 +112,13 @@ func passedOn(r *http.Request) bool {
 	}
 	for name := range r.Header {
 		switch name {
-		case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cdn-Loop", "X-Original-Host", "X-Original-For":
+		case "Forwarded", "Via", "Cdn-Loop", "X-Proxy-User", "X-Remote-Addr", "X-Real-Host", "Front-End-Https":
 			return true
 		}
-		for _, head := range []string{"X-Forwarded", "Cf-", "Fly-", "Tailscale-", "X-Envoy-"} {
+		if strings.HasSuffix(name, "-Ip") { // X-Real-Ip, Client-Ip, True-Client-Ip and their like
+			return true
+		}
+		for _, head := range []string{"X-Forward", "X-Original-", "Cf-", "Fly-", "Tailscale-", "X-Envoy-", "X-Amzn-", "X-Azure-", "X-Arr-", "Fastly-"} {
 			if strings.HasPrefix(name, head) {
 				return true
 			}
@@ -143,12 +147,23 @@ func (p Proxies) xForwarded(h http.Header, is *Peer) {
 	}
 }
 
-// forwarded reads Forwarded (RFC 7239) from its end in the same way.
+// forwarded reads Forwarded (RFC 7239) from its end in the same way. Each line stands alone. Where a quote is left
+// open nobody knows who wrote what, and nothing of the header is believed: a client could have swallowed by it what
+// a proxy added.
 func (p Proxies) forwarded(h http.Header, is *Peer) {
-	elements := splitQuoted(strings.Join(h.Values("Forwarded"), ","), ',')
+	var elements []string
+	for _, line := range h.Values("Forwarded") {
+		parts, closed := splitQuoted(line, ',')
+		if !closed {
+			is.Secure = false
+			return
+		}
+		elements = append(elements, parts...)
+	}
 	for i := len(elements) - 1; i >= 0 && p.Trusts(is.Addr); i-- {
 		said := map[string]string{}
-		for _, pair := range splitQuoted(elements[i], ';') {
+		pairs, _ := splitQuoted(elements[i], ';') // what was cut out of a line with closed quotes has such
+		for _, pair := range pairs {
 			name, value, _ := strings.Cut(pair, "=")
 			said[strings.ToLower(strings.TrimSpace(name))] = unquoted(strings.TrimSpace(value))
 		}
@@ -178,8 +193,9 @@ func values(h http.Header, name string) (list []string) {
 	return list
 }
 
-// splitQuoted cuts at a separator outside of quotes and leaves out what is empty.
-func splitQuoted(s string, at byte) (parts []string) {
+// splitQuoted cuts at a separator outside of quotes and leaves out what is empty. closed is false when a quote is
+// left open.
+func splitQuoted(s string, at byte) (parts []string, closed bool) {
 	quoted, begin := false, 0
 	add := func(end int) {
 		if part := strings.TrimSpace(s[begin:end]); part != "" {
@@ -200,7 +216,7 @@ func splitQuoted(s string, at byte) (parts []string) {
 	if begin <= len(s) {
 		add(len(s))
 	}
-	return parts
+	return parts, !quoted
 }
 
 func unquoted(s string) string {

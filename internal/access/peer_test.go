@@ -44,6 +44,9 @@ func TestPeer(t *testing.T) {
 		{"forwarded", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`For="[2001:db8::7]:4711";Proto=https;host=forms.example.com`}}, "2001:db8::7", "forms.example.com", true},
 		{"forwarded by two", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for=6.6.6.6;proto=http`, `for=203.0.113.9;proto=https, for=10.9.9.9;proto=http`}}, "203.0.113.9", "", true},
 		{"forwarded, hidden", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for=6.6.6.6, for=_secret;proto=https`}}, "10.0.0.1", "", true},
+		{"forwarded, a quote left open before the proxy's line", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for=6.6.6.6, for=127.0.0.1;host=evil.example;proto=https;x="`, `for="[2001:db8::bad]";proto=http`}}, "10.0.0.1", "", false},
+		{"forwarded, a quote left open on the proxy's line", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for=6.6.6.6, for=127.0.0.1;host=evil.example;proto=https;x=", for="[2001:db8::bad]";proto=http`}}, "10.0.0.1", "", false},
+		{"forwarded, a quote left open by a backslash", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for=6.6.6.6;proto=https;x="\`, `for=203.0.113.9;proto=http`}}, "10.0.0.1", "", false},
 		{"forwarded, a comma in quotes", rfc, "10.0.0.1:5", http.Header{"Forwarded": {`for="6.6.6.6, for=1.1.1.1"`}}, "10.0.0.1", "", false},
 	}
 	for _, tt := range tests {
@@ -89,11 +92,17 @@ func TestLocal(t *testing.T) {
 			t.Errorf("from %q is local", from)
 		}
 	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Anything", "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP", "Fly-Client-IP", "Tailscale-User-Login"} {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Anything", "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP", "Fly-Client-IP", "Tailscale-User-Login", "Client-IP", "X-Remote-IP", "Proxy-Client-IP", "X-Amzn-Trace-Id", "X-Original-URL"} {
 		r := request("127.0.0.1:4711", "localhost")
 		r.Header.Set(name, "x")
 		if Of(r).Local() {
 			t.Errorf("with %s it is local: a proxy passed it on", name)
+		}
+	}
+	for _, header := range []string{XForwarded, Forwarded} {
+		trust := Proxies{Trusted: prefixes("127.0.0.1/32"), Header: header}
+		if trust.peer(request("127.0.0.1:4711", "localhost")).Local() {
+			t.Error("a trusted proxy that says nothing passes for local")
 		}
 	}
 	old := request("127.0.0.1:4711", "127.0.0.1:8080")
@@ -121,6 +130,29 @@ func FuzzPeer(f *testing.F) {
 		r.RemoteAddr = "10.0.0.1:1"
 		if is := p.peer(r); !is.Addr.IsValid() || is.Local() || !hostLike(is.Host) {
 			t.Errorf("a trusted one for %+v", is)
+		}
+	})
+}
+
+// FuzzForwarded: whatever a client wrote before, on its own line or on the proxy's, the last word is the proxy's or nobody's.
+func FuzzForwarded(f *testing.F) {
+	f.Add(`for=6.6.6.6, for=127.0.0.1;host=evil.example;proto=https;x="`)
+	f.Add(`for=6.6.6.6;x="\`)
+	f.Add(`for="a, b"`)
+	f.Add(`"`)
+	f.Fuzz(func(t *testing.T, client string) {
+		p := Proxies{Trusted: prefixes("10.0.0.0/8", "127.0.0.0/8"), Header: Forwarded}
+		proxy := `for="[2001:db8::bad]";proto=http;host=forms.example.com`
+		for _, lines := range [][]string{{client, proxy}, {client + ", " + proxy}} {
+			r := httptest.NewRequest(http.MethodGet, "http://asked.example/", nil)
+			r.Header = http.Header{"Forwarded": lines}
+			r.RemoteAddr = "10.0.0.1:1"
+			is := p.peer(r)
+			told := is.Addr.String() == "2001:db8::bad" && is.Host == "forms.example.com"
+			nobody := is.Addr.String() == "10.0.0.1" && is.Host == "asked.example"
+			if is.Secure || !told && !nobody {
+				t.Errorf("%q: it is taken for %+v", lines, is)
+			}
 		}
 	})
 }

@@ -57,18 +57,25 @@ func sources(a netip.Addr) (one, all string) {
 }
 
 // begin counts a try as a wrong one, so that many at the same moment are all counted, unless it comes too
-// early: then it says how long to wait. right takes it back.
-func (t *throttle) begin(user string, from netip.Addr, now time.Time) (wait time.Duration, right func()) {
+// early: then it says how long to wait. right takes it back for a right password, unchecked for one that was
+// not looked at.
+func (t *throttle) begin(user string, from netip.Addr, now time.Time) (wait time.Duration, right, unchecked func()) {
 	one, all := sources(from)
 	pair, source := "pair "+user+" "+one, "source "+all
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	wait = max(t.tries.of(pair).next.Sub(now), t.tries.of(source).next.Sub(now))
 	if wait > 0 {
-		return wait, nil
+		return wait, nil, nil
 	}
-	t.count(pair, freeTries, now)
-	t.count(source, freeOfSource, now)
+	ofPair, ofSource := t.tries.of(pair), t.tries.of(source)
+	countedPair, countedSource := t.count(pair, freeTries, now), t.count(source, freeOfSource, now)
+	unchecked = func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.takeBack(pair, ofPair, countedPair)
+		t.takeBack(source, ofSource, countedSource)
+	}
 	return 0, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -79,10 +86,21 @@ func (t *throttle) begin(user string, from netip.Addr, now time.Time) (wait time
 			t.tries.put(source, s)
 		}
 		t.good.put(pair, now)
-	}
+	}, unchecked
 }
 
-func (t *throttle) count(key string, free int, now time.Time) {
+// takeBack makes what a count changed as it was. When others were counted meanwhile, their wait stays.
+func (t *throttle) takeBack(key string, was, counted try) {
+	e := t.tries.of(key)
+	if e == counted {
+		e = was
+	} else if e.wrong > 0 {
+		e.wrong--
+	}
+	t.tries.put(key, e)
+}
+
+func (t *throttle) count(key string, free int, now time.Time) try {
 	e := t.tries.of(key)
 	if now.Sub(e.last) > forgottenAfter {
 		e = try{}
@@ -93,6 +111,7 @@ func (t *throttle) count(key string, free int, now time.Time) {
 		e.next = now.Add(min(longestWait, time.Second<<min(over, 20)))
 	}
 	t.tries.put(key, e)
+	return e
 }
 
 // place waits for a place to check a password in; false when none came free in time. leave gives it back.

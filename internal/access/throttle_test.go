@@ -20,10 +20,10 @@ func TestThrottleDoubles(t *testing.T) {
 		th := newThrottle()
 		var waits []time.Duration
 		for len(waits) < 14 {
-			wait, right := th.begin("ada", bots, time.Now())
+			wait, right, _ := th.begin("ada", bots, time.Now())
 			if wait > 0 {
 				waits = append(waits, wait)
-				if again, right := th.begin("ada", bots, time.Now()); again != wait || right != nil {
+				if again, right, _ := th.begin("ada", bots, time.Now()); again != wait || right != nil {
 					t.Fatalf("asked again at once: %v, then %v", wait, again)
 				}
 				time.Sleep(wait)
@@ -35,15 +35,15 @@ func TestThrottleDoubles(t *testing.T) {
 		if got := fmt.Sprint(waits); got != want {
 			t.Errorf("waits %s, want %s", got, want)
 		}
-		_, right := th.begin("ada", bots, time.Now())
+		_, right, _ := th.begin("ada", bots, time.Now())
 		right()
 		for range freeTries {
-			if wait, _ := th.begin("ada", bots, time.Now()); wait > 0 {
+			if wait, _, _ := th.begin("ada", bots, time.Now()); wait > 0 {
 				t.Errorf("after a right one: %v", wait)
 			}
 		}
 		time.Sleep(forgottenAfter + time.Hour)
-		if wait, _ := th.begin("ada", bots, time.Now()); wait > 0 {
+		if wait, _, _ := th.begin("ada", bots, time.Now()); wait > 0 {
 			t.Errorf("after a day: %v", wait)
 		}
 	})
@@ -55,7 +55,7 @@ func TestGuessingElsewhereLocksNobodyOut(t *testing.T) {
 		th := newThrottle()
 		looked := 0
 		for end := time.Now().Add(24 * time.Hour); time.Now().Before(end); {
-			wait, _ := th.begin("ada", bots, time.Now())
+			wait, _, _ := th.begin("ada", bots, time.Now())
 			if wait == 0 {
 				looked++
 			}
@@ -64,11 +64,11 @@ func TestGuessingElsewhereLocksNobodyOut(t *testing.T) {
 		if looked > 130 {
 			t.Errorf("one source had %d passwords looked at in a day", looked)
 		}
-		if wait, right := th.begin("ada", office, time.Now()); wait > 0 || right == nil {
+		if wait, right, _ := th.begin("ada", office, time.Now()); wait > 0 || right == nil {
 			t.Errorf("ada has to wait %v at her own place", wait)
 		}
 		for _, near := range []string{"203.0.113.67", "2001:db8::1"} {
-			if wait, _ := th.begin("ada", netip.MustParseAddr(near), time.Now()); wait > 0 {
+			if wait, _, _ := th.begin("ada", netip.MustParseAddr(near), time.Now()); wait > 0 {
 				t.Errorf("from %s: %v", near, wait)
 			}
 		}
@@ -87,7 +87,7 @@ func TestOneSourceTriesManyUsers(t *testing.T) {
 				if network[0] == '2' && network[3] == '1' {
 					from = fmt.Sprintf(network, i)
 				}
-				if wait, right := th.begin(fmt.Sprintf("user%d", i), netip.MustParseAddr(from), time.Now()); wait == 0 {
+				if wait, right, _ := th.begin(fmt.Sprintf("user%d", i), netip.MustParseAddr(from), time.Now()); wait == 0 {
 					looked++
 					if i%10 == 9 {
 						right() // an account of their own
@@ -107,7 +107,7 @@ func TestManyAtOnceAreAllCounted(t *testing.T) {
 	th, now := newThrottle(), time.Now()
 	through := 0
 	for range 1000 {
-		if wait, _ := th.begin("ada", bots, now); wait == 0 {
+		if wait, _, _ := th.begin("ada", bots, now); wait == 0 {
 			through++
 		}
 	}
@@ -121,7 +121,7 @@ func TestThrottleIsBounded(t *testing.T) {
 	th, now := newThrottle(), time.Now()
 	for i := range 3 * maxTries {
 		from := netip.AddrFrom4([4]byte{byte(i >> 16), byte(i >> 8), byte(i), 1})
-		if wait, right := th.begin(fmt.Sprint("user", i), from, now); wait == 0 {
+		if wait, right, _ := th.begin(fmt.Sprint("user", i), from, now); wait == 0 {
 			right()
 		}
 	}
@@ -137,7 +137,7 @@ func TestThrottleIsBounded(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle()
-		_, right := th.begin("ada", office, time.Now())
+		_, right, _ := th.begin("ada", office, time.Now())
 		right()
 		var leave []func()
 		for range checksAtOnce {
@@ -206,4 +206,28 @@ func TestSessions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestUncheckedIsNoWrongOne: a password that nobody looked at, because all places were taken, counts as none, and a wait that
+// others brought about stays.
+func TestUncheckedIsNoWrongOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle()
+		for range 3 * freeOfSource {
+			wait, _, unchecked := th.begin("ada", bots, time.Now())
+			if wait > 0 {
+				t.Fatalf("to wait %v for what was never looked at", wait)
+			}
+			unchecked()
+		}
+		_, _, unchecked := th.begin("ada", bots, time.Now())
+		var wait time.Duration
+		for range freeTries {
+			wait, _, _ = th.begin("ada", bots, time.Now())
+		}
+		unchecked()
+		if again, _, _ := th.begin("ada", bots, time.Now()); wait == 0 || again != wait {
+			t.Errorf("a wait of %v is one of %v after one that was not looked at", wait, again)
+		}
+	})
 }
