@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -143,10 +144,13 @@ func (r *reader) object() map[string]any {
 			return nil
 		}
 		r.i++
-		before := len(m)
 		v := r.value()
 		if r.fault != nil {
 			return nil
+		}
+		before := len(m)
+		if before == 8 { // from here on a map grows by being built anew, again and again
+			m = r.roomy(m)
 		}
 		if m[key] = v; len(m) == before {
 			r.i = at
@@ -164,6 +168,15 @@ func (r *reader) object() map[string]any {
 			return nil
 		}
 	}
+}
+
+// roomy returns m with room for the keys that seem to follow in its object.
+func (r *reader) roomy(m map[string]any) map[string]any {
+	const most = 256 // so that objects inside each other do not each make room for one that is large
+	rest, _, _ := strings.Cut(r.s[r.i:], "}")
+	out := make(map[string]any, len(m)+1+min(strings.Count(rest, `":`), most))
+	maps.Copy(out, m)
+	return out
 }
 
 func (r *reader) list() []any {

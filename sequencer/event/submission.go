@@ -3,7 +3,6 @@ package event
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,20 +149,29 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 	}
 	out := make(map[string]any, len(form.Fields))
 	out[form.Email] = string(email)
-	for _, name := range slices.Sorted(maps.Keys(form.Fields)) {
+	var objections []string // names of the fields that give cause for one
+	for name, declared := range form.Fields {
 		if name == form.Email {
 			continue
 		}
-		declared := form.Fields[name]
 		v, wrong := take(in[name], declared.Type)
+		switch {
+		case wrong == "" && v != nil:
+			out[name] = v
+		case wrong != "" || declared.Required:
+			objections = append(objections, name)
+		}
+	}
+	slices.Sort(objections)
+	for _, name := range objections {
+		declared := form.Fields[name]
+		_, wrong := take(in[name], declared.Type)
 		switch {
 		case wrong != "" && declared.Required:
 			faults = append(faults, fieldFault{&fault{lodestone.ReasonBadField, "the required field " + name + " " + wrong}, name})
 		case wrong != "":
 			d.note("the field %s was left out: it %s", name, wrong)
-		case v != nil:
-			out[name] = v
-		case declared.Required:
+		default:
 			faults = append(faults, fieldFault{&fault{lodestone.ReasonMissingField, "the required field " + name + " is absent or blank"}, name})
 		}
 	}
@@ -238,7 +246,7 @@ func take(v any, t lodestone.FieldType) (value any, wrong string) {
 	}
 	switch x := v.(type) {
 	case string:
-		return x, ""
+		return v, "" // not x: that would copy the text's header to the heap
 	case bool:
 		return strconv.FormatBool(x), ""
 	case number:

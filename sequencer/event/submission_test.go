@@ -414,6 +414,25 @@ func TestSubjects(t *testing.T) {
 	}
 }
 
+// BenchmarkDecodeFields reads a submission of 30 fields.
+func BenchmarkDecodeFields(b *testing.B) {
+	form := &lodestone.Form{Name: "wide", Email: "email", Fields: map[string]lodestone.Field{"email": {Type: lodestone.FieldEmail, Required: true}}}
+	body := `{"email":"ada@example.com"`
+	for i := range 15 {
+		number, text := fmt.Sprint("n", i), fmt.Sprint("t", i)
+		form.Fields[number], form.Fields[text] = lodestone.Field{Type: lodestone.FieldNumber}, lodestone.Field{Type: lodestone.FieldText}
+		body += fmt.Sprintf(`,"%s":%d,"%s":"Head of something"`, number, i*50, text)
+	}
+	m := Message{Subject: FormsPrefix + "wide", Data: []byte(body + "}"), Seq: 1, Time: time.Unix(1_800_000_000, 0)}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, rejected := DecodeSubmission(m, func(string) *lodestone.Form { return form })
+		if rejected != nil || len(s.Fields) != 31 {
+			b.Fatal(rejected, s.Notes)
+		}
+	}
+}
+
 func BenchmarkDecodeSubmission(b *testing.B) {
 	body := `{"specversion":"1.0","type":"lodestone.form.submitted","source":"/web","id":"42","time":"2026-11-20T09:00:00Z","data":{"fields":{"email":"ada@example.com","first_name":"Ada","company_size":240,"newsletter":true},
 		"context":{"page":"https://example.com/pricing","ip":"203.0.113.9","user_agent":"Mozilla/5.0","timezone":"Europe/Berlin","utm":{"source":"s","medium":"m","campaign":"c"},"consent":{"marketing":true,"text":"Yes, send me news","at":"2026-11-20T09:00:00Z"}}}}`
