@@ -334,6 +334,7 @@ func (s *Scheduler) ahead(w *sequencer.Write, st sequencer.State) {
 		defer s.mu.Unlock()
 		return s.shown == shown && s.rulebook() == book
 	}}
+	s.store.Prepare(w.Ahead)
 }
 
 // move commits one step of a touchpoint. st is the state that it was decided on, empty where that is not

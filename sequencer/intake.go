@@ -311,6 +311,7 @@ func (in *Intake) ahead(ctx context.Context, w *Write) {
 	st.Starts = func(string, time.Time) int { counted = true; return 0 }
 	if c, err := w.Plan(st); err == nil && !counted {
 		w.Ahead = &Ahead{State: st, Change: c}
+		in.cfg.Store.Prepare(w.Ahead)
 	}
 }
 

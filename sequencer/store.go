@@ -18,6 +18,9 @@ type Store interface {
 	Commit(ctx context.Context, b Batch) ([]Result, error)
 	// State returns what is stored about one lead.
 	State(ctx context.Context, email lodestone.Email) (State, error)
+	// Prepare does what can be done of a change before its transaction. The state of a must be one that the
+	// store gave, and a must stay as it is from then on. It is safe for concurrent use.
+	Prepare(a *Ahead)
 	// Watermark returns how far a stream has been applied; zero when it never was.
 	Watermark(ctx context.Context, stream string) (Watermark, error)
 }
@@ -52,6 +55,8 @@ type Ahead struct {
 	// Still says, inside the transaction, whether what the change rests on beside the state is as it was;
 	// nil: there is nothing else. It must be quick.
 	Still func() bool
+	// Prepared is what Store.Prepare left there for Commit, nil where it was not called.
+	Prepared any
 }
 
 // ItemKey names one attention item; Seq tells two submissions of one id apart and is 0 for other kinds.

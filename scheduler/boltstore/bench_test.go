@@ -184,7 +184,7 @@ func prefill(b *testing.B, db *bolt.DB, book *sequencer.Rulebook, leads int) {
 				if err != nil {
 					return err
 				}
-				if _, err := t.apply(sub.Email, nil, &c); err != nil {
+				if _, err := t.apply(sub.Email, nil, &c, nil); err != nil {
 					return err
 				}
 			}

@@ -99,7 +99,11 @@ func decodePending(b []byte) (p pending, err error) {
 // rollupKey is day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what, and ‖ 0 ‖ variant
 // where there is one.
 func rollupKey(day uint32, sequence, step, what, variant string) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 7+len(sequence)+len(step)+len(what)+len(variant)), day)
+	return appendRollupKey(make([]byte, 0, 7+len(sequence)+len(step)+len(what)+len(variant)), day, sequence, step, what, variant)
+}
+
+func appendRollupKey(b []byte, day uint32, sequence, step, what, variant string) []byte {
+	b = binary.BigEndian.AppendUint32(b, day)
 	b = append(append(b, sequence...), 0)
 	b = append(append(b, step...), 0)
 	b = append(b, what...)

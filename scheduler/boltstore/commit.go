@@ -150,7 +150,8 @@ type txn struct {
 	tx                                             *bolt.Tx
 	leads, due, intents, journal, supp, att, rolls *bolt.Bucket
 	lanes                                          map[string]*bolt.Bucket
-	counts                                         map[string]uint64
+	counts                                         map[string]*uint64
+	key                                            []byte           // to look counts up with
 	braked                                         map[string]int   // change of what each sequence's brake holds
 	at                                             time.Time        // of the newest entry
 	uses                                           map[string]int64 // active enrollments by version of the rule files
@@ -166,7 +167,7 @@ func newTxn(tx *bolt.Tx) *txn {
 		tx:    tx,
 		leads: tx.Bucket(bLeads), due: tx.Bucket(bDue), intents: tx.Bucket(bIntents), journal: tx.Bucket(bJournal),
 		supp: tx.Bucket(bSuppressions), att: tx.Bucket(bAttention), rolls: tx.Bucket(bRollups),
-		lanes: map[string]*bolt.Bucket{}, counts: map[string]uint64{}, uses: map[string]int64{}, braked: map[string]int{},
+		lanes: map[string]*bolt.Bucket{}, counts: map[string]*uint64{}, uses: map[string]int64{}, braked: map[string]int{},
 	}
 	t.journal.FillPercent = fillOrdered
 	t.seq = t.journal.Sequence()
@@ -181,7 +182,8 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 			return sequencer.Result{}, err
 		}
 		if same && (a.Still == nil || a.Still()) {
-			v, err := t.apply(w.Email, a.State.Lead, &a.Change)
+			p, _ := a.Prepared.(*prepared)
+			v, err := t.apply(w.Email, a.State.Lead, &a.Change, p)
 			return sequencer.Result{Change: a.Change, Version: v}, err
 		}
 	}
@@ -203,7 +205,7 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 	if err != nil {
 		return sequencer.Result{Err: err}, nil
 	}
-	v, err := t.apply(w.Email, state.Lead, &change)
+	v, err := t.apply(w.Email, state.Lead, &change, nil)
 	res := sequencer.Result{Change: change, Version: v}
 	if err != nil || w.Settles == nil {
 		return res, err
@@ -241,8 +243,13 @@ func (t *txn) unchanged(email lodestone.Email, was sequencer.State) (bool, error
 	return is.Reason == was.Suppression.Reason && is.Source == was.Suppression.Source && is.At.Equal(was.Suppression.At), nil
 }
 
-func (t *txn) state(email lodestone.Email) (st sequencer.State, err error) {
-	if v := t.leads.Get([]byte(email)); v != nil {
+func (t *txn) state(email lodestone.Email) (sequencer.State, error) {
+	return t.stateOf(email, t.leads.Get([]byte(email)))
+}
+
+// stateOf is the state of a lead whose record is v, nil where there is none.
+func (t *txn) stateOf(email lodestone.Email, v []byte) (st sequencer.State, err error) {
+	if v != nil {
 		st.Lead = new(lodestone.Lead)
 		if err := decode(v, st.Lead); err != nil {
 			return st, fmt.Errorf("a lead's record: %w", err)
@@ -273,14 +280,15 @@ func (t *txn) suppression(email lodestone.Email) (*lodestone.Suppression, time.T
 }
 
 // apply writes a change: journal, lead, indexes, counts, lists. It returns the lead's record as it is now,
-// nil when the change leaves it alone.
-func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Change) (record []byte, err error) {
+// nil when the change leaves it alone. p is what of it was made before, nil: nothing.
+func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Change, p *prepared) (record []byte, err error) {
 	if e := c.Entry; e != nil {
-		e.Prev = 0
-		if old != nil {
-			e.Prev = old.Journal
+		e.Prev = newest(old)
+		var v []byte
+		if p != nil {
+			v = p.entry
 		}
-		if err := t.append(e); err != nil {
+		if err := t.append(e, v); err != nil {
 			return nil, err
 		}
 		if c.Lead != nil {
@@ -288,7 +296,9 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 		}
 	}
 	if c.Lead != nil {
-		if record, err = encode(make([]byte, 0, c.Lead.Msgsize()+1), c.Lead); err != nil {
+		if p != nil {
+			record = p.record(c.Lead)
+		} else if record, err = encoded(c.Lead); err != nil {
 			return nil, err
 		}
 		if err := t.leads.Put([]byte(email), record); err != nil {
@@ -332,14 +342,16 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 	return record, t.attend(c.Attention)
 }
 
-// append gives an entry the next number and puts it at the end of the journal.
-func (t *txn) append(e *lodestone.Entry) error {
+// append gives an entry the next number and puts it at the end of the journal. v is the entry as it is
+// stored, nil where it is not made yet.
+func (t *txn) append(e *lodestone.Entry, v []byte) (err error) {
 	t.seq++
 	e.Seq = t.seq
 	t.at = e.At
-	v, err := encode(make([]byte, 0, e.Msgsize()+1), e)
-	if err != nil {
-		return err
+	if v == nil {
+		if v, err = encoded(e); err != nil {
+			return err
+		}
 	}
 	t.count(e)
 	return t.journal.Put(seqKey(e.Seq), v)
@@ -475,7 +487,7 @@ func (t *txn) attend(items []lodestone.Attention) error {
 		}
 		if err := t.append(&lodestone.Entry{At: items[i].At, Rejected: &lodestone.RejectedEntry{
 			ID: items[i].ID, Form: items[i].Form, Reason: items[i].Reason, StreamSeq: items[i].Seq, Signal: items[i].IsSignal(),
-		}}); err != nil {
+		}}, nil); err != nil {
 			return err
 		}
 	}
@@ -554,8 +566,15 @@ func (t *txn) count(e *lodestone.Entry) {
 }
 
 func (t *txn) add(day uint32, sequence, step, what, variant string) {
-	t.counts[string(rollupKey(day, sequence, step, what, variant))]++
-	t.counts[string(rollupKey(0, sequence, step, what, variant))]++
+	for _, d := range [...]uint32{day, 0} {
+		t.key = appendRollupKey(t.key[:0], d, sequence, step, what, variant)
+		n := t.counts[string(t.key)]
+		if n == nil {
+			n = new(uint64)
+			t.counts[string(t.key)] = n
+		}
+		*n++
+	}
 }
 
 // finish writes the counts and the journal's sequence number.
@@ -563,8 +582,8 @@ func (t *txn) finish() error {
 	if err := t.held(); err != nil {
 		return err
 	}
-	for k, n := range t.counts {
-		key := []byte(k)
+	for k, more := range t.counts {
+		key, n := []byte(k), *more
 		if v := t.rolls.Get(key); len(v) == 8 {
 			n += binary.BigEndian.Uint64(v)
 		}

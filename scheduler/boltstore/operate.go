@@ -49,7 +49,7 @@ func record(tx *bolt.Tx, e *lodestone.Entry) error {
 		return nil
 	}
 	t := newTxn(tx)
-	if err := t.append(e); err != nil {
+	if err := t.append(e, nil); err != nil {
 		return err
 	}
 	return t.finish()

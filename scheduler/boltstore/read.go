@@ -34,8 +34,9 @@ func (s *Store) Watermark(_ context.Context, stream string) (w sequencer.Waterma
 func (s *Store) State(_ context.Context, email lodestone.Email) (st sequencer.State, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
 		t := txn{leads: tx.Bucket(bLeads), supp: tx.Bucket(bSuppressions)}
-		st, err = t.state(email)
-		st.Version = bytes.Clone(t.leads.Get([]byte(email)))
+		v := bytes.Clone(t.leads.Get([]byte(email)))
+		st, err = t.stateOf(email, v)
+		st.Version = v
 		return err
 	})
 	return st, err

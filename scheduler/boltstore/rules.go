@@ -159,10 +159,11 @@ func (s *Store) DropRules(_ context.Context, before time.Time) (n int, err error
 
 // countRules brings the counts by version in line with a lead that changes.
 func (t *txn) countRules(old, lead *lodestone.Lead) {
-	for by, l := range map[int64]*lodestone.Lead{-1: old, +1: lead} {
+	for i, l := range [...]*lodestone.Lead{old, lead} {
 		if l == nil {
 			continue
 		}
+		by := int64(2*i - 1)
 		for i := range l.Enrollments {
 			if e := &l.Enrollments[i]; e.State == lodestone.EnrollmentActive {
 				t.uses[e.Rules] += by
