@@ -140,6 +140,7 @@ func (s *Store) commit(group []*request) error {
 		return err
 	}
 	s.failing.Store(nil)
+	s.wrote.Store(true)
 	failpoint.Hit(failpoint.CommitDone)
 	return nil
 }

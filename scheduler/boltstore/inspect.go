@@ -33,6 +33,7 @@ const (
 	flagFreelist   = 0x10
 	leafIsBucket   = 0x01
 	noFreelist     = ^uint64(0)
+	manyFree       = 0xFFFF // the number of free pages follows in eight bytes
 	maxBucketDepth = 8
 )
 
@@ -78,14 +79,43 @@ func inspect(path string, wait time.Duration) error {
 	in.seen = make([]atomic.Uint64, in.highWater/64+1)
 	in.pages.New = func() any { b := make([]byte, in.pageSize); return &b }
 	in.free = make(chan struct{}, runtime.GOMAXPROCS(0)-1)
+	var listed []byte
 	if freelist != noFreelist {
-		if _, _, err := in.page(freelist, flagFreelist, make([]byte, in.pageSize)); err != nil {
+		if listed, _, err = in.page(freelist, flagFreelist, make([]byte, in.pageSize)); err != nil {
 			return err
 		}
 	}
 	err = in.tree(root, 0)
 	in.others.Wait() // it holds the file until then
-	return errors.Join(err, in.fault)
+	if err = errors.Join(err, in.fault); err != nil || listed == nil {
+		return err
+	}
+	return in.unused(listed)
+}
+
+// unused checks the list of free pages, when the trees were walked: what it names is written over sooner or
+// later, so it must lie in the file and be nobody's.
+func (in *inspector) unused(list []byte) error {
+	u64 := binary.NativeEndian.Uint64
+	n, ids := uint64(binary.NativeEndian.Uint16(list[10:])), list[pageHeader:]
+	if n == manyFree {
+		n, ids = u64(ids), ids[8:]
+	}
+	if n > uint64(len(ids)/8) {
+		return damaged("the list of free pages says that it holds %d", n)
+	}
+	last := uint64(1)
+	for i := range n {
+		id := u64(ids[8*i:])
+		if id <= last || id >= in.highWater {
+			return damaged("the list of free pages names page %d of %d after page %d", id, in.highWater, last)
+		}
+		if in.seen[id/64].Load()&(1<<(id%64)) != 0 {
+			return damaged("page %d is in use, and listed as free", id)
+		}
+		last = id
+	}
+	return nil
 }
 
 // failed returns what another walker found.
@@ -186,7 +216,7 @@ func (in *inspector) page(id uint64, kinds uint16, head []byte) (b []byte, kind 
 			return nil, 0, damaged("page %d is used twice", n)
 		}
 	}
-	if overflow == 0 || kind == flagFreelist {
+	if overflow == 0 {
 		return head, kind, nil
 	}
 	b = make([]byte, (overflow+1)*uint64(in.pageSize))

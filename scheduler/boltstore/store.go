@@ -99,6 +99,7 @@ type Store struct {
 	restored atomic.Pointer[Restored] // nil: it was not
 	failing  atomic.Pointer[error]    // of the last commit; nil: it succeeded
 	max      int
+	wrote    atomic.Bool // since it was opened; who only reads a store leaves its file as it was
 
 	requests chan *request
 	done     chan struct{} // closed by Close, under mu
@@ -184,7 +185,7 @@ func create(path string, wait time.Duration) error {
 }
 
 // openFile opens a bbolt file that is whole, with the settings that were measured to be safe and
-// quick: the freelist is not written with every commit, and the mapping is made large at once, because
+// quick: the freelist is not written with every commit but by Close, and the mapping is made large at once, because
 // growing it would stop the writer until every reader is done. Address space is all that this costs.
 func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 	for {
@@ -389,7 +390,16 @@ func (s *Store) Close() error {
 	s.writer.Wait()
 	s.upkeep.Lock()
 	defer s.upkeep.Unlock()
-	return s.db.Load().Close()
+	s.swap.Lock() // what writes past the writer is done
+	defer s.swap.Unlock()
+	db := s.db.Load()
+	if s.wrote.Load() {
+		// A list of free pages that stands in the file is read at the next open; without one bbolt reads all
+		// pages to make it. Where it cannot be written, that is what happens.
+		db.NoFreelistSync = false
+		_ = db.Update(func(*bolt.Tx) error { return nil })
+	}
+	return db.Close()
 }
 
 // putMeta writes one key of the meta bucket, past the writer: for what is set rarely.
@@ -407,6 +417,7 @@ func (s *Store) update(fn func(*bolt.Tx) error) error {
 		}
 		return fmt.Errorf("store: %w", err)
 	}
+	s.wrote.Store(true)
 	return nil
 }
 
