@@ -16,7 +16,7 @@ func (c *cli) claimCmd() *cobra.Command {
 		Short:   "Say that this data directory is the one that acts",
 		Long: `A data directory that was copied or restored is noticed: it answers questions and does nothing
 outward, because the one it was copied from may still be at work. Claim says that this is the one that
-acts from now on. Make sure that the other one does not run any more.
+acts from now on. Make sure that the other one does not run any more, and stop a worker that runs on this one.
 
 When the other one went on working after the copy was made, say --acted-since: what waits here may have
 been sent there, and is looked up at the provider before anything goes out, as after a restore.`,
@@ -28,7 +28,7 @@ been sent there, and is looked up at the provider before anything goes out, as a
 				return err
 			}
 			defer conn.Close()
-			if err := c.confirm(yes, "Is the worker of the data directory that this one was copied from stopped for good?"); err != nil {
+			if err := c.confirm(yes, claimQuestion(conn, actedSince)); err != nil {
 				return err
 			}
 			var got struct {
@@ -51,4 +51,18 @@ been sent there, and is looked up at the provider before anything goes out, as a
 	cmd.Flags().BoolVar(&actedSince, "acted-since", false, "the other one went on working after this copy was made")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// claimQuestion is what to be sure of before a claim.
+func claimQuestion(conn *connection, actedSince bool) string {
+	if conn.store != nil {
+		if r := conn.store.Restored(); r != nil && r.Claimed.IsZero() {
+			return "Is it sure that no other worker goes on with this data?"
+		}
+	}
+	const stopped = "Is the worker of the data directory that this one was copied from stopped for good"
+	if actedSince {
+		return stopped + "?"
+	}
+	return stopped + ", and did it do nothing since the copy was made? (Where it went on, say no and use --acted-since: what it may have sent is then looked up.)"
 }

@@ -173,8 +173,8 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 	if w.accounts, err = opts.Accounts(w.used(), w.metrics.registry, w.log); err != nil {
 		return nil, err
 	}
-	if w.store.Copied() {
-		w.log.ErrorContext(ctx, "this data directory is a copy: it answers questions and does nothing outward until `lodestone claim`", "data", opts.Data)
+	if why, remedy := w.store.Unclaimed(); why != "" {
+		w.log.ErrorContext(ctx, why, "data", opts.Data, "remedy", remedy)
 		return w.withWeb(), nil
 	}
 
@@ -550,8 +550,8 @@ func holder(dir string) string {
 
 // reasons says why submissions cannot be accepted or all acts are refused.
 func (w *Worker) reasons() (list []Notice) {
-	if w.store.Copied() {
-		return append(list, Notice{"data_directory_copied", "this data directory is a copy of another one; `lodestone claim` makes it the one that acts"})
+	if why, remedy := w.store.Unclaimed(); why != "" {
+		return append(list, Notice{"data_directory_copied", why + "; stop this worker first and " + remedy})
 	}
 	if s := w.broker.Status(); !s.Ready() {
 		list = append(list, Notice{"broker_away", s.Detail})

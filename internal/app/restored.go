@@ -82,7 +82,7 @@ func (w *Worker) gatherOnce(ctx context.Context, r *boltstore.Restored) (n int, 
 		if err != nil {
 			return n, err
 		}
-		if o, ok := outcomeOf(m, r.Instance); ok {
+		if o, ok := outcomeOf(m, r); ok {
 			batch = append(batch, o)
 			n++
 		}
@@ -99,13 +99,13 @@ func (w *Worker) gatherOnce(ctx context.Context, r *boltstore.Restored) (n int, 
 	}
 }
 
-// outcomeOf reads what an event of one instance says of a touchpoint; ok is false when that is nothing.
-func outcomeOf(m jetstream.Msg, instance string) (o boltstore.Outcome, ok bool) {
+// outcomeOf reads what an event says of a touchpoint that a restored store does not know; ok is false when that is nothing.
+func outcomeOf(m jetstream.Msg, r *boltstore.Restored) (o boltstore.Outcome, ok bool) {
 	if !strings.HasPrefix(m.Subject(), "lodestone.events.touchpoint.") {
 		return o, false
 	}
 	t, source, at, err := events.Touchpoint(m.Data())
-	if err != nil || source != instance {
+	if err != nil || !r.Published(source) {
 		return o, false
 	}
 	o = boltstore.Outcome{ID: t.ID, Email: t.Email, Operation: t.Operation, State: t.State, Reason: t.Reason, At: at, Reference: t.Reference}

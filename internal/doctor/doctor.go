@@ -169,12 +169,10 @@ func (r *Report) Store(ctx context.Context, s *boltstore.Store) {
 	r.Done(check, "%s", detail)
 
 	const identity = "identity"
-	restored := s.Restored()
-	switch {
-	case s.Copied() && restored != nil:
-		r.Find(identity, "make sure that no other worker goes on with this data, then: lodestone claim", "this store was restored from a backup of %s and is not claimed: it answers questions and does nothing outward", restored.Backup.Format(time.RFC3339))
-	case s.Copied():
-		r.Find(identity, "make sure that the other one is stopped for good, then: lodestone claim", "this data directory is a copy of another one: it answers questions and does nothing outward")
+	why, remedy := s.Unclaimed()
+	switch restored := s.Restored(); {
+	case why != "":
+		r.Find(identity, remedy, "%s", why)
 	case restored != nil && !restored.Gathered:
 		r.Find(identity, "start the worker: lodestone run", "this store stands at %s, and what was sent since has not been read from the streams yet; nothing goes out before", restored.Backup.Format(time.RFC3339))
 	}

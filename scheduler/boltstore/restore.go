@@ -44,8 +44,14 @@ type Restored struct {
 	Backup   time.Time `json:"backup"`            // when the backup was made
 	At       time.Time `json:"at"`                // when it was restored
 	Instance string    `json:"instance"`          // of the store that the backup was made of
+	Earlier  []string  `json:"earlier,omitempty"` // of stores before that one whose events were never read
 	Claimed  time.Time `json:"claimed,omitzero"`  // until then the other one may have acted
 	Gathered bool      `json:"gathered,omitzero"` // the events that were published since have been read
+}
+
+// Published reports whether an event of an instance tells what this store does not know.
+func (r Restored) Published(instance string) bool {
+	return instance == r.Instance || slices.Contains(r.Earlier, instance)
 }
 
 // Outcome is what became of a touchpoint after the backup was made.
@@ -414,8 +420,25 @@ func claimRestored(tx *bolt.Tx, now time.Time) (*Restored, error) {
 	return &r, errors.Join(tx.Bucket(bMeta).Put(kInstance, []byte(hex.EncodeToString(id))), putJSON(tx, kRestored, r))
 }
 
+// Unclaimed says why this store does not act, and what to do about it; both are empty when it acts. A store
+// that was restored and claimed since acts, and a copy of it is a copy like any other.
+func (s *Store) Unclaimed() (why, remedy string) {
+	switch r := s.restored.Load(); {
+	case !s.Copied():
+		return "", ""
+	case r != nil && r.Claimed.IsZero():
+		return fmt.Sprintf("this store was restored from a backup of %s and is not claimed: it answers questions and does nothing outward", r.Backup.Format(time.RFC3339)),
+			"make sure that no other worker goes on with this data; then, while no worker runs here: lodestone claim"
+	}
+	return "this data directory is a copy of another one: it answers questions and does nothing outward",
+		"make sure that the other one is stopped for good; then, while no worker runs here: lodestone claim --acted-since, " +
+			"which looks up what the other one may have sent since the copy was made, or lodestone claim alone where it did nothing since"
+}
+
 // Rewound says that the store of which this one is a copy went on working after the copy was made. What
-// waits in this one may then have been sent, as after a restore. To be said before [Store.Claim].
+// waits in this one may then have been sent, as after a restore. What an earlier restore left in doubt stays so
+// from its own moment on; what was asked about then may have been sent since, and is asked about again. To be
+// said before [Store.Claim].
 func (s *Store) Rewound(_ context.Context, now time.Time) error {
 	r := Restored{At: now, Instance: s.instance}
 	err := s.update(func(tx *bolt.Tx) error {
@@ -426,7 +449,24 @@ func (s *Store) Rewound(_ context.Context, now time.Time) error {
 			}
 		}
 		r.Backup = e.At // the copy was not made before
-		if _, err := tx.CreateBucketIfNotExists(bEvidence); err != nil {
+		var was Restored
+		ok, err := getJSON(tx, kRestored, &was)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if was.Backup.Before(r.Backup) {
+				r.Backup = was.Backup
+			}
+			if !was.Gathered && was.Instance != r.Instance {
+				r.Earlier = append(was.Earlier, was.Instance)
+			}
+		}
+		ev, err := tx.CreateBucketIfNotExists(bEvidence)
+		if err != nil {
+			return err
+		}
+		if err := askAgain(ev); err != nil {
 			return err
 		}
 		return putJSON(tx, kRestored, r)
@@ -435,6 +475,27 @@ func (s *Store) Rewound(_ context.Context, now time.Time) error {
 		s.restored.Store(&r)
 	}
 	return err
+}
+
+// askAgain forgets that touchpoints were asked about.
+func askAgain(ev *bolt.Bucket) error {
+	var keys [][]byte
+	c := ev.Cursor()
+	for k, v := c.Seek([]byte("t/")); bytes.HasPrefix(k, []byte("t/")); k, v = c.Next() {
+		var o Outcome
+		if err := json.Unmarshal(v, &o); err != nil {
+			return fmt.Errorf("%w: evidence that cannot be read", ErrNotAStore)
+		}
+		if o.State == asked {
+			keys = append(keys, bytes.Clone(k))
+		}
+	}
+	for _, k := range keys {
+		if err := ev.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) putJSON(key []byte, v any) error {

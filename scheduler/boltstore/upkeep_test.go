@@ -557,6 +557,60 @@ func TestClaimOfACopyWhoseOriginalWentOn(t *testing.T) {
 	}
 }
 
+// A copy of a store that was restored and claimed since is a copy like any other. Where its original went on,
+// what an earlier doubt had settled is in doubt again, since the moment of the first backup.
+func TestACopyOfARestoredStoreIsACopy(t *testing.T) {
+	ctx, dir, to := t.Context(), t.TempDir(), t.TempDir()
+	if _, err := Restore(ctx, dir, backup(t, filled(t, t.TempDir(), 1)), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	why, remedy := s.Unclaimed()
+	if !strings.Contains(why, "restored from a backup") || strings.Contains(remedy, "--acted-since") {
+		t.Errorf("restored: %q, %q", why, remedy)
+	}
+	first, backup := s.Instance(), s.Restored().Backup
+	touchpoint := func(s *Store) (lodestone.Email, *lodestone.Enrollment) {
+		st, err := s.State(ctx, "lead00000@example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Lead.Email, &st.Lead.Enrollments[0]
+	}
+	_, e := touchpoint(s)
+	if err := errors.Join(s.Claim(ctx), s.Asked(ctx, e, e.Touchpoint.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if why, _ := s.Unclaimed(); why != "" {
+		t.Errorf("claimed: %q", why)
+	}
+	second := s.Instance()
+	s.Close()
+	whole, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, FileName), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, to)
+	why, remedy = c.Unclaimed()
+	if !strings.Contains(why, "is a copy of another one") || !strings.Contains(remedy, "--acted-since") {
+		t.Errorf("copy: %q, %q", why, remedy)
+	}
+	if err := errors.Join(c.Rewound(ctx, time.Now().UTC()), c.Claim(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	email, e := touchpoint(c)
+	since := min(backup.UnixNano(), start.UnixNano())
+	if b, err := c.Before(ctx, email, e, e.Touchpoint); err != nil || !b.Doubt || b.Since.UnixNano() != since {
+		t.Errorf("Before = %+v, %v; want doubt since the first backup", b, err)
+	}
+	if r := c.Restored(); !r.Published(first) || !r.Published(second) || r.Published(c.Instance()) {
+		t.Errorf("%+v; want the events of %s and %s", r, first, second)
+	}
+}
+
 // A store that cannot be written to says so until it can.
 func TestFailingCommitsAreSaid(t *testing.T) {
 	s, book := open(t, t.TempDir()), rulebook(t)
