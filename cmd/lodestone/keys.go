@@ -79,6 +79,9 @@ func (c *cli) keysFormCmd() *cobra.Command {
 			if err := c.dropForm(cmd.Context(), a[0]); err != nil {
 				return err
 			}
+			if cfg, err := c.load(); err == nil {
+				c.undeclared(cfg, a[0])
+			}
 			p := printed(key, password)
 			if c.flags.json {
 				return c.printJSON(p)
@@ -161,7 +164,10 @@ func (c *cli) keysRemoveCmd() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(c.err, "the key of %s has ended\n", a[0])
-			return c.dropForm(cmd.Context(), a[0])
+			if err := c.dropForm(cmd.Context(), a[0]); err != nil || !c.flags.json {
+				return err
+			}
+			return c.printJSON(map[string]string{"removed": a[0]})
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")

@@ -17,6 +17,7 @@ func (c *cli) operationsCmd() *cobra.Command {
 		Short: "Every operation of the providers, what it does and what it takes",
 		Example: `  lodestone operations referralrock
   lodestone operations referralrock createReferral
+  lodestone operations referralrock invite
   lodestone operations --json | jq '.[] | select(.effect == "pay") | .operation'`,
 		Args: args(cobra.MaximumNArgs(2)),
 		RunE: func(_ *cobra.Command, a []string) error {
@@ -57,8 +58,25 @@ type listed struct {
 	HumanOnly   bool                  `json:"human_only,omitempty"` // never from a rule or an agent
 	Rules       bool                  `json:"rules"`                // whether a step's `do` may name it
 	NoStep      string                `json:"no_step,omitempty"`    // why it may not
+	Verb        bool                  `json:"verb,omitempty"`       // the connector's own: for steps, and not for `call`
 	Arguments   []connectors.Argument `json:"-"`
-	Schema      json.RawMessage       `json:"schema"`
+	Schema      json.RawMessage       `json:"schema,omitempty"` // of the arguments; a verb has none
+}
+
+// listedVerb is an operation that the connector makes of others, for rules: what stands in `with`.
+func listedVerb(connector string, op lodestone.Operation) listed {
+	l := listed{
+		Operation: connector + "." + op.Name, Summary: op.Summary, Effect: string(op.Effect), Repeatable: op.Again,
+		Rules: op.NoStep == "", NoStep: op.NoStep, Verb: true,
+	}
+	for _, p := range op.Parameters {
+		kind := string(p.Type)
+		if p.Type == lodestone.FieldAny {
+			kind = "any"
+		}
+		l.Arguments = append(l.Arguments, connectors.Argument{Name: p.Name, Type: kind, Required: p.Required, Description: p.Description, Values: p.Values})
+	}
+	return l
 }
 
 // operations lists the catalogue: of all connectors, of one, or one operation.
@@ -69,6 +87,16 @@ func (c *cli) operations(a []string) ([]listed, error) {
 		known = append(known, k.Name)
 		if len(a) > 0 && a[0] != k.Name {
 			continue
+		}
+		catalogue := map[string]bool{}
+		for i := range k.Endpoints {
+			catalogue[k.Endpoints[i].Name] = true
+		}
+		for _, op := range k.RuleOperations() {
+			if len(a) > 1 && a[1] != op.Name || catalogue[op.Name] {
+				continue
+			}
+			list = append(list, listedVerb(k.Name, op))
 		}
 		for i := range k.Endpoints {
 			e := &k.Endpoints[i]
@@ -104,7 +132,9 @@ func (l *listed) describe(c *cli) {
 		}
 	}
 	fmt.Fprintf(c.out, "effect: %s; ", l.Effect)
-	if l.Repeatable {
+	if l.Verb {
+		fmt.Fprintln(c.out, "a verb of the connector, for steps; `lodestone call` takes the provider's own operations")
+	} else if l.Repeatable {
 		fmt.Fprintln(c.out, "safe to repeat")
 	} else {
 		fmt.Fprintln(c.out, "not safe to repeat")
@@ -115,6 +145,10 @@ func (l *listed) describe(c *cli) {
 		fmt.Fprintf(c.out, "it cannot be a step: %s\n", l.NoStep)
 	}
 	rows := [][]string{}
+	flag, title := "--", "arguments"
+	if l.Verb {
+		flag, title = "", "fields of with; email is the lead's unless given"
+	}
 	for _, a := range l.Arguments {
 		need := ""
 		if a.Required {
@@ -124,10 +158,10 @@ func (l *listed) describe(c *cli) {
 		if len(a.Values) > 0 {
 			about = strings.TrimSpace(about + " One of " + strings.Join(a.Values, ", ") + ".")
 		}
-		rows = append(rows, []string{"--" + a.Name, a.Type, need, about})
+		rows = append(rows, []string{flag + a.Name, a.Type, need, about})
 	}
 	if len(rows) > 0 {
-		fmt.Fprintln(c.out, "\narguments")
+		fmt.Fprintf(c.out, "\n%s\n", title)
 		table(c.out, "  ", rows)
 	}
 }

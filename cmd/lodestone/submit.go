@@ -85,7 +85,7 @@ again after a broken run publishes nothing twice. Standard input (-) is NDJSON, 
 				return err
 			}
 			defer s.publish.Close()
-			s.undeclared(cfg)
+			s.cli.undeclared(cfg, s.form)
 			return s.all(cmd.Context(), rows)
 		},
 	}
@@ -210,14 +210,14 @@ func dialBroker(ctx context.Context, cfg settings) (*broker.Broker, error) {
 
 // undeclared says so when the rule files at hand do not know the form. It is no error: the worker may
 // have others.
-func (s *submitter) undeclared(cfg settings) {
+func (c *cli) undeclared(cfg settings, form string) {
 	set, err := rules.Load(cfg.Rules, cfg.rulesOptions())
-	if err != nil || set.Forms[s.form] != nil {
+	if err != nil || set.Forms[form] != nil {
 		return
 	}
 	names := slices.Collect(maps.Keys(set.Forms))
-	fmt.Fprintf(s.cli.err, "note: no rule file in %s declares the form %s%s\n", cfg.Rules, s.form,
-		instead(s.form, names, "until one does, its submissions wait under `lodestone queue --attention`"))
+	fmt.Fprintf(c.err, "note: no rule file in %s declares the form %s%s\n", cfg.Rules, form,
+		instead(form, names, "until one does, its submissions wait under `lodestone queue --attention`"))
 }
 
 // row is one submission to publish.

@@ -263,6 +263,9 @@ func (c *cli) removal(cmd *cobra.Command, question, done string, remove func(*ac
 		}
 		fmt.Fprintf(c.err, done, a[0])
 		c.sayOpen(b)
+		if c.flags.json {
+			return c.printJSON(map[string]string{"removed": a[0]})
+		}
 		return nil
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
