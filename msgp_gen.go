@@ -743,8 +743,8 @@ func (z Check) Msgsize() (s int) {
 func (z *Consent) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(8)
-	var zb0001Mask uint8 /* 8 bits */
+	zb0001Len := uint32(10)
+	var zb0001Mask uint16 /* 10 bits */
 	_ = zb0001Mask
 	if z.Text == "" {
 		zb0001Len--
@@ -773,6 +773,14 @@ func (z *Consent) MarshalMsg(b []byte) (o []byte, err error) {
 	if z.Confirmed == (time.Time{}) {
 		zb0001Len--
 		zb0001Mask |= 0x80
+	}
+	if z.ClaimedAt == (time.Time{}) {
+		zb0001Len--
+		zb0001Mask |= 0x100
+	}
+	if z.ClaimedIP == "" {
+		zb0001Len--
+		zb0001Mask |= 0x200
 	}
 	// variable map header, size zb0001Len
 	o = append(o, 0x80|uint8(zb0001Len))
@@ -816,6 +824,16 @@ func (z *Consent) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "c"
 			o = append(o, 0xa1, 0x63)
 			o = msgp.AppendTimeExt(o, z.Confirmed)
+		}
+		if (zb0001Mask & 0x100) == 0 { // if not omitted
+			// string "ca"
+			o = append(o, 0xa2, 0x63, 0x61)
+			o = msgp.AppendTimeExt(o, z.ClaimedAt)
+		}
+		if (zb0001Mask & 0x200) == 0 { // if not omitted
+			// string "ci"
+			o = append(o, 0xa2, 0x63, 0x69)
+			o = msgp.AppendString(o, z.ClaimedIP)
 		}
 	}
 	return
@@ -887,6 +905,18 @@ func (z *Consent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				err = msgp.WrapError(err, "Confirmed")
 				return
 			}
+		case "ca":
+			z.ClaimedAt, bts, err = msgp.ReadTimeUTCBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ClaimedAt")
+				return
+			}
+		case "ci":
+			z.ClaimedIP, bts, err = msgp.ReadStringBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "ClaimedIP")
+				return
+			}
 		default:
 			bts, err = msgp.Skip(bts)
 			if err != nil {
@@ -901,7 +931,7 @@ func (z *Consent) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Consent) Msgsize() (s int) {
-	s = 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(z.Page) + 2 + msgp.StringPrefixSize + len(z.IP) + 2 + msgp.TimeSize
+	s = 1 + 2 + msgp.BoolSize + 2 + msgp.StringPrefixSize + len(z.Text) + 2 + msgp.TimeSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.StringPrefixSize + len(z.Page) + 2 + msgp.StringPrefixSize + len(z.IP) + 2 + msgp.TimeSize + 3 + msgp.TimeSize + 3 + msgp.StringPrefixSize + len(z.ClaimedIP)
 	return
 }
 

@@ -61,6 +61,7 @@ type Submission struct {
 	At       time.Time // when it was submitted; never later than Received
 	Received time.Time // when the stream took it
 	Seq      uint64    // sequence number in its stream
+	Visitor  string    // network address from which a gateway saw it come that anybody can post to; "" otherwise
 	Notes    []string  // what did not fit and was left out, in words without personal data
 }
 
@@ -94,12 +95,26 @@ type Consent struct {
 	Text      string    `json:"text,omitempty" msg:"t,omitempty"`
 	At        time.Time `json:"at,omitzero" msg:"a,omitempty"`
 
-	// Where it was said, filled in when it is kept with a lead: never the page's own word.
+	// Where it was said, filled in when it is kept with a lead: never the page's own word where the gateway
+	// saw it said. At is then when it was received.
 	Submission string    `json:"submission,omitempty" msg:"s,omitempty"` // the id of the one that earned it; of a withdrawal the signal's
 	Form       string    `json:"form,omitempty" msg:"f,omitempty"`
 	Page       string    `json:"page,omitempty" msg:"p,omitempty"`
 	IP         string    `json:"ip,omitempty" msg:"i,omitempty"`
 	Confirmed  time.Time `json:"confirmed,omitzero" msg:"c,omitempty"` // by a link in a message
+
+	// What the sender said of it instead, which proves nothing; empty where it said the same.
+	ClaimedAt time.Time `json:"claimed_at,omitzero" msg:"ca,omitempty"`
+	ClaimedIP string    `json:"claimed_ip,omitempty" msg:"ci,omitempty"`
+}
+
+// Since is when it was said, for which of two words is the later one: a page may have kept it for a while
+// before it could be sent.
+func (c *Consent) Since() time.Time {
+	if c.ClaimedAt.IsZero() {
+		return c.At
+	}
+	return c.ClaimedAt
 }
 
 // SignalKind names something that came back about a lead.

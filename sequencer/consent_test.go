@@ -59,3 +59,44 @@ func TestConsentIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestConsentIsDatedByTheGateway: on a form that anybody can post to, time and address are what the gateway saw;
+// what was claimed stands beside it, and decides which of two words is the later one.
+func TestConsentIsDatedByTheGateway(t *testing.T) {
+	set, err := rules.Compile([]rules.File{{Name: "rules.yaml", Data: []byte("forms: {guide: {fields: {email: {type: email, required: true}}}}")}}, rules.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	book := NewRulebook(set)
+	received, claimed := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	given := func(id, visitor string) Submitted {
+		return Submitted{Submission: lodestone.Submission{
+			ID: id, Form: "guide", Email: "ada@example.com", At: received, Received: received, Visitor: visitor,
+			Context: lodestone.Context{IP: "8.8.8.8", Consent: &lodestone.Consent{Marketing: true, At: claimed}},
+		}}
+	}
+	for _, tt := range []struct {
+		name, visitor string
+		want          lodestone.Consent
+	}{
+		{"a back end", "", lodestone.Consent{At: claimed, IP: "8.8.8.8"}},
+		{"a visitor", "203.0.113.9", lodestone.Consent{At: received, IP: "203.0.113.9", ClaimedAt: claimed, ClaimedIP: "8.8.8.8"}},
+		{"a visitor who says what is so", "8.8.8.8", lodestone.Consent{At: received, IP: "8.8.8.8", ClaimedAt: claimed}},
+	} {
+		tt.want.Marketing, tt.want.Submission, tt.want.Form = true, "s1", "guide"
+		c, err := Plan(nil, given("s1", tt.visitor), book, received)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Lead.Consent; got == nil || *got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+		took := lodestone.Signal{ID: "g1", Kind: lodestone.SignalWithdrawn, Email: "ada@example.com", At: received.Add(-time.Hour), Received: received}
+		if c, err = Plan(c.Lead, Signalled{took}, book, received); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = Plan(c.Lead, given("s2", tt.visitor), book, received); err != nil || c.Lead.Consent.Marketing {
+			t.Errorf("%s: after a withdrawal the older word counts: %+v, %v", tt.name, c.Lead.Consent, err)
+		}
+	}
+}

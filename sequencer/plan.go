@@ -266,7 +266,8 @@ func (p *planner) begin(lead *lodestone.Lead, email lodestone.Email) {
 	p.change = Change{Lead: p.lead, Entry: p.entry}
 }
 
-// consent keeps the latest word on consent. Of two words at one time the refusal counts.
+// consent keeps the latest word on consent. Of two words at one time the refusal counts. Where anybody can
+// post, what is kept as time and address is what the gateway saw, and what the sender said stands beside it.
 func (p *planner) consent(sub *lodestone.Submission) {
 	if sub.Context.Consent == nil {
 		return
@@ -275,10 +276,18 @@ func (p *planner) consent(sub *lodestone.Submission) {
 	if given.At.IsZero() {
 		given.At = sub.At
 	}
-	if is := p.lead.Consent; is != nil && (given.At.Before(is.At) || given.At.Equal(is.At) && given.Marketing) {
+	if is := p.lead.Consent; is != nil && (given.At.Before(is.Since()) || given.At.Equal(is.Since()) && given.Marketing) {
 		return
 	}
 	given.Submission, given.Form, given.Page, given.IP = sub.ID, sub.Form, sub.Context.Page, sub.Context.IP
+	if sub.Visitor != "" {
+		if !given.At.Equal(sub.Received) {
+			given.At, given.ClaimedAt = sub.Received, given.At
+		}
+		if given.IP != sub.Visitor {
+			given.IP, given.ClaimedIP = sub.Visitor, given.IP
+		}
+	}
 	if is := p.lead.Consent; is != nil && given.Marketing {
 		given.Confirmed = is.Confirmed // the address stays theirs
 	}
@@ -290,7 +299,7 @@ func (p *planner) consent(sub *lodestone.Submission) {
 func (p *planner) consentSignal(sig *lodestone.Signal) {
 	is := p.lead.Consent
 	switch {
-	case sig.Kind == lodestone.SignalWithdrawn && (is == nil || !sig.At.Before(is.At)):
+	case sig.Kind == lodestone.SignalWithdrawn && (is == nil || !sig.At.Before(is.Since())):
 		p.lead.Consent = &lodestone.Consent{At: sig.At, Submission: sig.ID}
 	case sig.Kind == lodestone.SignalConfirmed && is != nil && is.Marketing:
 		if sig.At.Before(is.Confirmed) {

@@ -131,7 +131,10 @@ func writeAgreed(w io.Writer, l *lodestone.Lead, s *lodestone.Suppression) {
 			said = "to hear from us"
 		}
 		rows := [][]string{{"said", said}, {"when", utc(k.At)}}
-		for _, r := range [][2]string{{"the words that were shown", k.Text}, {"form", k.Form}, {"page", k.Page}, {"from the network address", k.IP}} {
+		if !k.ClaimedAt.IsZero() {
+			rows = append(rows, []string{"when, as the sender says", utc(k.ClaimedAt)})
+		}
+		for _, r := range [][2]string{{"the words that were shown", k.Text}, {"form", k.Form}, {"page", k.Page}, {"from the network address", k.IP}, {"address, as the sender says", k.ClaimedIP}} {
 			if r[1] != "" {
 				rows = append(rows, []string{r[0], r[1]})
 			}

@@ -240,3 +240,17 @@ func TestHostile(t *testing.T) {
 		t.Errorf("the heap grew by %d MiB over %d requests", grown>>20, hostile+honest)
 	}
 }
+
+// TestClaimedAddress: a visitor can write anything into the context, and the address that the gateway saw stands.
+func TestClaimedAddress(t *testing.T) {
+	s := newFormSite(t)
+	s.accepted(s.post("/forms/guide", "email=a@b.example&company=x&context.ip=8.8.8.8&context.consent.marketing=on&context.consent.at=2001-01-01T00:00:00Z", "Content-Type", urlForm))
+	sub := s.last()
+	if sub.Visitor != "127.0.0.1" || sub.Context.IP != "8.8.8.8" || len(sub.Notes) != 1 {
+		t.Errorf("visitor %q, context %+v, notes %q; want 127.0.0.1, the claim beside it, and a note", sub.Visitor, sub.Context, sub.Notes)
+	}
+	s.accepted(s.post("/forms/guide", "email=a@b.example&company=y&context.ip=me", "Content-Type", urlForm))
+	if sub := s.last(); sub.Visitor != "127.0.0.1" || sub.Context.IP != "127.0.0.1" || len(sub.Notes) != 1 {
+		t.Errorf("visitor %q, context %+v, notes %q; want what was seen, and a note", sub.Visitor, sub.Context, sub.Notes)
+	}
+}

@@ -1,7 +1,9 @@
 package event
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -17,7 +19,7 @@ func (d *decoder) context(v any, now time.Time) lodestone.Context {
 	}
 	c = lodestone.Context{
 		Page:         d.text("context.page", o["page"]),
-		IP:           d.text("context.ip", o["ip"]),
+		IP:           d.ip(o["ip"]),
 		UserAgent:    d.text("context.user_agent", o["user_agent"]),
 		Timezone:     d.text("context.timezone", o["timezone"]),
 		ReferralCode: d.text("context.referral_code", o["referral_code"]),
@@ -96,6 +98,20 @@ func (d *decoder) text(name string, v any) string {
 	}
 	d.note("%s is %s, want a text: it was left out", name, kindOf(v))
 	return ""
+}
+
+// ip reads a network address as [netip.Addr] writes it.
+func (d *decoder) ip(v any) string {
+	s := strings.TrimSpace(d.text("context.ip", v))
+	if s == "" {
+		return ""
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		d.note("context.ip is no network address as in 203.0.113.9: it was left out")
+		return ""
+	}
+	return a.Unmap().String()
 }
 
 func oneOf(known ...string) func(string) bool {

@@ -110,19 +110,26 @@ func ObservedOf(m *Message) (o Observed, ok bool) {
 }
 
 // observed fills c with what the gateway saw, where c says nothing itself. A header that cannot be
-// read counts as none.
-func (d *decoder) observed(c *lodestone.Context, m *Message) {
+// read counts as none. visitor is the address from which it was posted to a form that anybody can post to.
+func (d *decoder) observed(c *lodestone.Context, m *Message) (visitor string) {
 	if len(m.Header[headerUnsealed]) > 0 {
 		d.note("what is said to have been seen of the request does not bear this gateway's seal, so it does not count")
 	}
 	o, ok := ObservedOf(m)
 	if !ok {
-		return
+		return ""
+	}
+	if o.Evidence != nil {
+		visitor = o.IP
+	}
+	if visitor != "" && c.IP != "" && c.IP != visitor {
+		d.note("context.ip is not the address that this was posted from: it counts as what the sender said")
 	}
 	c.IP = cmp.Or(c.IP, o.IP)
 	c.UserAgent = cmp.Or(c.UserAgent, o.UserAgent)
 	c.Page = cmp.Or(c.Page, o.Page)
 	c.Evidence = o.Evidence
+	return visitor
 }
 
 // honeypot notes that the field which people do not see was filled in.

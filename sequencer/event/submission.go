@@ -42,7 +42,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		return lodestone.Submission{}, f.reject(name, e.id, email)
 	}
 	context := d.context(p.context, e.at)
-	d.observed(&context, &m)
+	visitor := d.observed(&context, &m)
 	honeypot(&context, declared, p.fields)
 	return lodestone.Submission{
 		ID:       e.id,
@@ -54,6 +54,7 @@ func DecodeSubmission(m Message, form func(name string) *lodestone.Form) (lodest
 		At:       e.at,
 		Received: m.Time.UTC(),
 		Seq:      m.Seq,
+		Visitor:  visitor,
 		Notes:    d.notes,
 	}, nil
 }
