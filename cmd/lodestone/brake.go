@@ -44,7 +44,7 @@ func (c *cli) letGo(cmd *cobra.Command, sequence string, undo, yes bool) error {
 		if err := c.confirm(yes, question); err != nil {
 			return err
 		}
-		if err := conn.Call(cmd.Context(), "POST", path, nil, api.LetGo{Undo: undo}, &got); err != nil {
+		if err := conn.Call(cmd.Context(), "POST", path, nil, api.LetGo{Undo: undo, By: by()}, &got); err != nil {
 			return err
 		}
 	}

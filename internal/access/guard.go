@@ -273,6 +273,13 @@ func (g *Guard) admit(r *http.Request, right Right, page bool) (Who, *Refusal) {
 		Detail: "this needs a token, as in Authorization: Bearer lodestone_…; `lodestone token add NAME` makes one"}
 }
 
+// Knows reports whether somebody may be told what is none of a stranger's business: this machine, and whoever shows a
+// token or a session. It is for routes that are open.
+func (g *Guard) Knows(r *http.Request) bool {
+	_, no := g.admit(r, Metrics, false)
+	return no == nil
+}
+
 func enough(who Who, right Right, is string) *Refusal {
 	if who.May >= right {
 		return nil

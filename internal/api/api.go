@@ -139,7 +139,7 @@ func (s *Server) Routes() []Route {
 		{"GET /api/v1/leads/{email}", ToRead, answer(s.lead)},
 		{"GET /api/v1/leads/{email}/record", SocketAlone, http.HandlerFunc(s.record)},
 		{"GET /api/v1/leads/{email}/render", ToRead, answer(s.render)},
-		{"GET /api/v1/leads/{email}/export", ToOperate, answer(s.export)},
+		{"POST /api/v1/leads/{email}/export", ToOperate, answer(s.export)},
 		{"POST /api/v1/leads/{email}/forget", SocketAlone, answer(s.forget)},
 		{"GET /api/v1/queue", ToRead, answer(s.queue)},
 		{"GET /api/v1/attention", ToRead, answer(s.attention)},

@@ -1,8 +1,8 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -18,7 +18,8 @@ type Brake struct {
 
 // LetGo asks to let the held enrollments of a sequence go on, or to take them back.
 type LetGo struct {
-	Undo bool `json:"undo,omitempty"`
+	Undo bool   `json:"undo,omitempty"`
+	By   string `json:"by"`
 }
 
 func (s *Server) heldByBrake(r *http.Request) (any, error) {
@@ -40,10 +41,11 @@ const releaseBatch = 500
 // and asking again goes on with the rest.
 func (s *Server) letGo(r *http.Request) (any, error) {
 	var q LetGo
-	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&q); err != nil {
-		return nil, problem(http.StatusBadRequest, "the body is not what this takes: %v", err)
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	if err := byWhom(r, &q.By); err != nil {
+		return nil, err
 	}
 	book := s.Rulebook()
 	if book == nil {
@@ -55,6 +57,14 @@ func (s *Server) letGo(r *http.Request) (any, error) {
 		return nil, err
 	}
 	now := time.Now().UTC()
+	command := "release --brake"
+	if q.Undo {
+		command = "undo"
+	}
+	// Before it is done, so that it is on record also when it is interrupted.
+	if err := s.Store.Record(r.Context(), word(q.By, command, out.Sequence, "", fmt.Sprintf("held: %d", len(list)), now)); err != nil {
+		return nil, err
+	}
 	for begin := 0; begin < len(list); begin += releaseBatch {
 		var b sequencer.Batch
 		for i, item := range list[begin:min(begin+releaseBatch, len(list))] {

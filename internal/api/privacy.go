@@ -203,7 +203,7 @@ func deletesPeople(operation string) bool {
 
 // Export asks for everything that is known of an address.
 func (c *Client) Export(ctx context.Context, email string) (x Export, err error) {
-	return x, c.Call(ctx, http.MethodGet, "/api/v1/leads/"+url.PathEscape(email)+"/export", nil, nil, &x)
+	return x, c.Call(ctx, http.MethodPost, "/api/v1/leads/"+url.PathEscape(email)+"/export", nil, nil, &x)
 }
 
 // Forget erases a person, also what the providers hold of them when that is asked for.

@@ -129,7 +129,7 @@ func TestEveryRoute(t *testing.T) {
 		"GET /api/v1/leads/{email}": read, "GET /api/v1/leads/{email}/render": read, "GET /api/v1/queue": read, "GET /api/v1/attention": read,
 		"GET /api/v1/suppressions": read, "GET /api/v1/totals": read, "GET /api/v1/brakes/{sequence}": read, "GET /api/v1/pauses": read,
 		"GET /api/v1/overdue": read, "GET /api/v1/usage": read, "/api/v1/": read,
-		"GET /api/v1/leads/{email}/export": operate, "POST /api/v1/suppressions": operate, "POST /api/v1/brakes/{sequence}": operate,
+		"POST /api/v1/leads/{email}/export": operate, "POST /api/v1/suppressions": operate, "POST /api/v1/brakes/{sequence}": operate,
 		"POST /api/v1/pauses": operate, "POST /api/v1/resume": operate, "POST /api/v1/touchpoints/{id}": operate, "POST /api/v1/release": operate,
 		"POST /api/v1/drop": operate, "POST /api/v1/migrate": operate,
 	}
@@ -222,8 +222,20 @@ func TestActsAreOnRecord(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Reason != "asked by phone, by token night-shift" {
 		t.Errorf("suppressions: %+v, %v", list, err)
 	}
+	if status, body := s.do("POST", "/api/v1/leads/ada@example.com/export", header, ""); status != http.StatusOK {
+		t.Fatalf("export: %d %s", status, body)
+	}
+	if status, body := s.do("POST", "/api/v1/brakes/invite", header, `{"undo":true,"by":"somebody else"}`); status != http.StatusOK {
+		t.Fatalf("undo: %d %s", status, body)
+	}
+	entries, err := s.w.store.Journal(t.Context(), 0, 1000)
+	if err != nil || !slices.ContainsFunc(entries, func(e lodestone.Entry) bool {
+		return e.Operator != nil && e.Operator.By == "token night-shift" && e.Operator.Command == "undo" && e.Operator.Subject == "invite"
+	}) {
+		t.Errorf("who took back what the brake of invite holds is not on record: %v", err)
+	}
 	log := s.log.String()
-	for _, want := range []string{`who="token night-shift" what="POST /api/v1/pauses" status=200`, `what="POST /api/v1/suppressions" status=200`} {
+	for _, want := range []string{`what="POST /api/v1/leads/{email}/export" status=200`, `what="POST /api/v1/brakes/{sequence}" status=200`, `who="token night-shift" what="POST /api/v1/pauses" status=200`, `what="POST /api/v1/suppressions" status=200`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not hold %s:\n%s", want, log)
 		}
@@ -245,6 +257,44 @@ func TestActsAreOnRecord(t *testing.T) {
 		var p api.Problem
 		if err := json.Unmarshal([]byte(body), &p); status != c.status || err != nil || p.Status != c.status || p.Detail == "" {
 			t.Errorf("%s: %d %s, want a problem with %d", name, status, body, c.status)
+		}
+	}
+}
+
+// TestStrangersReadCodesAlone: readiness tells everybody its codes, and names, numbers and faults to this machine and to
+// whoever has a right.
+func TestStrangersReadCodesAlone(t *testing.T) {
+	s := newWeb(t)
+	operate, metrics := s.token("night-shift", "operate"), s.token("probe", "metrics")
+	for _, scope := range []string{"all", "sequence invite"} {
+		if status, body := s.do("POST", "/api/v1/pauses", operate, fmt.Sprintf(`{"scope":%q,"reason":"ada is ill"}`, scope)); status != http.StatusOK {
+			t.Fatalf("pause: %d %s", status, body)
+		}
+	}
+	metrics["X-Forwarded-For"] = "203.0.113.9"
+	for _, c := range []struct {
+		name    string
+		header  map[string]string
+		details bool
+	}{
+		{"this machine", nil, true},
+		{"a stranger", map[string]string{"X-Forwarded-For": "203.0.113.9"}, false},
+		{"by a name that a DNS answers for", map[string]string{"Host": "forms.example.com"}, false},
+		{"a wrong token", map[string]string{"Authorization": "Bearer lodestone_x"}, false},
+		{"a token, from elsewhere over plain HTTP", metrics, false},
+		{"a token", map[string]string{"Authorization": metrics["Authorization"]}, true},
+	} {
+		status, body := s.do("GET", "/readyz", c.header, "")
+		var got struct {
+			Ready             bool
+			Reasons, Warnings []Notice
+		}
+		if err := json.Unmarshal([]byte(body), &got); err != nil || status != http.StatusOK || !got.Ready || got.Reasons == nil {
+			t.Fatalf("%s: %d %s, %v", c.name, status, body, err)
+		}
+		n := map[bool]int{false: 1, true: 2}[c.details]
+		if len(got.Warnings) != n || got.Warnings[0].Code != "paused" || got.Warnings[0].Detail == "" || strings.Contains(body, "ada is ill") != c.details || strings.Contains(body, "night-shift") != c.details {
+			t.Errorf("%s reads %s", c.name, body)
 		}
 	}
 }

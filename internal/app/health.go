@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -26,6 +28,8 @@ type readiness struct {
 	mu    sync.Mutex // guards phase
 	phase string     // "starting", "" while running, "stopping"
 
+	// knows reports whether somebody is told the details; nil: nobody is.
+	knows func(*http.Request) bool
 	// reasons and warnings look at the parts when they are asked.
 	reasons, warnings func() []Notice
 }
@@ -101,6 +105,7 @@ func (w *Worker) webHandler() http.Handler {
 	}
 	guard := access.NewGuard(o)
 	w.console.Door = guard
+	w.ready.knows = guard.Knows
 	w.served = w.routes()
 	return timely(guard.Handler(w.served))
 }
@@ -128,8 +133,11 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // ServeHTTP implements [http.Handler].
-func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (r *readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	reasons, warnings := r.state()
+	if r.knows == nil || !r.knows(req) {
+		reasons, warnings = bare(reasons), bare(warnings)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -139,4 +147,15 @@ func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 		Reasons  []Notice `json:"reasons"`
 		Warnings []Notice `json:"warnings"`
 	}{len(reasons) == 0, reasons, warnings})
+}
+
+// bare leaves of notices what strangers may read: neither names nor numbers, each code once.
+func bare(list []Notice) []Notice {
+	out := []Notice{}
+	for _, n := range list {
+		if !slices.ContainsFunc(out, func(o Notice) bool { return o.Code == n.Code }) {
+			out = append(out, Notice{n.Code, strings.ReplaceAll(n.Code, "_", " ") + "; the worker's machine, and whoever shows a token, is told more"})
+		}
+	}
+	return out
 }
