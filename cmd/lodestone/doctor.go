@@ -65,7 +65,7 @@ finding comes with its remedy; exit code 3 means that there are some.`,
 // web is how the worker is reached over the network.
 func (s settings) web() doctor.Web {
 	w := doctor.Web{
-		Listen: s.HTTP.Listen, PublicURL: s.HTTP.PublicURL, TLS: s.HTTP.TLSCert != "", Proxies: s.HTTP.TrustedProxies, AcceptPlain: s.HTTP.AcceptPlain,
+		Listen: s.HTTP.Listen, PublicURL: s.HTTP.PublicURL, TLS: s.HTTP.TLSCert != "", Cert: s.HTTP.TLSCert, Key: s.HTTP.TLSKey, Proxies: s.HTTP.TrustedProxies, AcceptPlain: s.HTTP.AcceptPlain,
 		NATSListen: s.NATS.Listen, NATSPassword: s.NATS.Credentials != "", Secrets: map[string]string{},
 	}
 	if s.NATS.URL != "" {

@@ -39,6 +39,9 @@ func OpenCertificate(cert, key string, log *slog.Logger) (*Certificate, error) {
 	return c, nil
 }
 
+// Until is when the certificate expires.
+func (c *Certificate) Until() time.Time { return c.now().Leaf.NotAfter }
+
 // Config is for a server: TLS 1.2 at least, HTTP/2 and HTTP/1.1.
 func (c *Certificate) Config() *tls.Config {
 	return &tls.Config{

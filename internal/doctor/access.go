@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 type Web struct {
 	Listen, PublicURL string
 	TLS               bool
+	Cert, Key         string // the files of http.tls
 	Proxies           []netip.Prefix
 	AcceptPlain       bool
 	NATSListen        string // of the server inside; "none" or "": nowhere
@@ -57,6 +59,9 @@ func (r *Report) Access(w Web, book *access.Book, now time.Time) {
 	if leadsOutside(w.PublicURL) && !beyond && len(w.Proxies) == 0 && w.Listen != "none" {
 		r.Find(check, "name the proxy in http.trusted_proxies", "http.public_url is %s, and http.listen is reached from this machine alone: the proxy in between is not named, so it is taken for the sender of everything, and nobody can sign in through it", w.PublicURL)
 	}
+	if w.Cert != "" {
+		r.certificate(check, w.Cert, w.Key, now)
+	}
 	for _, p := range w.Proxies {
 		if most := map[bool]int{true: 8, false: 16}[p.Addr().Is4()]; p.Bits() < most {
 			r.Find(check, "name the addresses of your proxies alone", "http.trusted_proxies names %s: nearly everybody can say where a request came from, and so pass for anybody", p)
@@ -89,6 +94,24 @@ func (r *Report) Access(w Web, book *access.Book, now time.Time) {
 		r.Find(check, "set nats.credentials, or listen on 127.0.0.1", "nats.listen is %s, beyond this machine, and its clients need no password: whoever reaches it can read and publish everything", w.NATSListen)
 	}
 	r.Done(check, "users %d, tokens %d; %s", len(users), len(tokens), reach(w, beyond))
+}
+
+// expiresSoon is how long before its end a certificate should have been renewed.
+const expiresSoon = 14 * 24 * time.Hour
+
+// certificate looks whether the files of http.tls can be used, as `run` does.
+func (r *Report) certificate(check, cert, key string, now time.Time) {
+	c, err := access.OpenCertificate(cert, key, slog.New(slog.DiscardHandler))
+	if err != nil {
+		r.Find(check, "name a certificate and the key that belongs to it, both PEM, that the user of lodestone can read", "%v: `lodestone run` does not start", err)
+		return
+	}
+	switch until := c.Until(); {
+	case now.After(until):
+		r.Find(check, "renew it; new files are taken without a restart", "http.tls.cert: the certificate in %s has expired at %s", cert, until.UTC().Format(time.RFC3339))
+	case now.Add(expiresSoon).After(until):
+		r.Find(check, "see why it was not renewed; new files are taken without a restart", "http.tls.cert: the certificate in %s expires at %s", cert, until.UTC().Format(time.RFC3339))
+	}
 }
 
 // leadsOutside reports whether an address leads others than this machine here.
