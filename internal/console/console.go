@@ -342,6 +342,9 @@ func todo(i api.Item) (list []command) {
 	case lodestone.AttentionTouchpoint:
 		return []command{{"lodestone retry " + id, "tries it again; look at the provider first"}, {"lodestone cancel " + id, "ends it"}}
 	case lodestone.AttentionConnector:
+		if i.Reason == lodestone.ReasonErased { // it stands for a person, not for the connector
+			return []command{{"lodestone forget EMAIL --providers", "asks the provider again, with the address of the person"}}
+		}
 		return []command{{"lodestone resume connector " + id, "asks the provider again, once its settings are mended"}}
 	case lodestone.AttentionEnrollment:
 		return []command{{"lodestone release --brake " + id, "lets go on what the brake holds"}, {"lodestone undo " + id, "takes it back"}}

@@ -46,6 +46,14 @@ func TestEveryKindHasARemedy(t *testing.T) {
 	}
 }
 
+// TestErasureIsFinishedByForget: what a provider still holds of somebody is no connector to resume.
+func TestErasureIsFinishedByForget(t *testing.T) {
+	list := todo(api.Item{ID: "forget/referralrock/0a1b", Kind: lodestone.AttentionConnector, Reason: lodestone.ReasonErased})
+	if len(list) != 1 || list[0].Line != "lodestone forget EMAIL --providers" {
+		t.Errorf("todo = %+v", list)
+	}
+}
+
 func TestProse(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain <b>":                      "plain &lt;b&gt;",
