@@ -291,7 +291,7 @@ type Queue struct {
 	Touchpoints []QueueRow                           `json:"touchpoints"`
 	Pauses      []Paused                             `json:"pauses,omitempty"` // what is paused
 	Counts      map[lodestone.TouchpointState]uint64 `json:"counts"`
-	Total       uint64                               `json:"total"` // those in the state asked for, all pending ones without one, shown or not
+	Total       uint64                               `json:"total"` // those in the state asked for, all pending ones without one, shown or not; of an ended state, those on record where all are shown
 }
 
 // QueueRow is one touchpoint; due_at of one that ended is when it ended.
@@ -338,7 +338,7 @@ func (s *Server) queue(r *http.Request) (any, error) {
 	if state == "" || state.Pending() {
 		rows, err = s.Store.Queue(r.Context(), state, n)
 	} else {
-		rows, err = s.Store.Ended(r.Context(), state, n)
+		rows, err = s.Store.Ended(r.Context(), state, n+1)
 	}
 	if err != nil {
 		return nil, err
@@ -347,6 +347,9 @@ func (s *Server) queue(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Counts go on with what is not on record any more: the touchpoints of people who were erased, and what retention took.
+	whole := state != "" && !state.Pending() && len(rows) <= n
+	rows = rows[:min(len(rows), n)]
 	q := Queue{Touchpoints: make([]QueueRow, 0, len(rows)), Counts: counts}
 	for _, row := range rows {
 		q.Touchpoints = append(q.Touchpoints, QueueRow{row.ID, row.Email, row.Sequence, row.Step, row.State, row.Reason, row.DueAt})
@@ -358,6 +361,9 @@ func (s *Server) queue(r *http.Request) (any, error) {
 		if st == state || state == "" && st.Pending() {
 			q.Total += n
 		}
+	}
+	if whole {
+		q.Total = uint64(len(rows))
 	}
 	return q, nil
 }

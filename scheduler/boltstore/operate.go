@@ -182,8 +182,8 @@ func (s *Store) Ended(_ context.Context, state lodestone.TouchpointState, limit 
 			}
 			for i := len(e.Touchpoints) - 1; i >= 0 && len(rows) < limit; i-- {
 				t := &e.Touchpoints[i]
-				if seen[t.ID] {
-					continue // it was tried again since
+				if t.ID == "" || seen[t.ID] {
+					continue // its person was erased; or it was tried again since
 				}
 				seen[t.ID] = true
 				if t.State == state {
