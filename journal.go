@@ -84,7 +84,7 @@ type SignalEntry struct {
 	Kind      SignalKind `json:"kind" msg:"k"`
 	At        time.Time  `json:"at" msg:"a"`
 	StreamSeq uint64     `json:"stream_seq,omitempty" msg:"q,omitempty"`
-	Reason    Reason     `json:"reason,omitempty" msg:"r,omitempty"` // duplicate, or empty
+	Reason    Reason     `json:"reason,omitempty" msg:"r,omitempty"` // duplicate, stale (it confirms what was asked before it was taken back), or empty
 }
 
 // TouchpointEntry records one change of a touchpoint's state, with the gate's verdicts where the

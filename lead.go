@@ -63,13 +63,34 @@ func (l *Lead) Confirmed() (at time.Time, ok bool) {
 	if at.IsZero() {
 		return time.Time{}, false
 	}
-	for _, kind := range []SignalKind{SignalWithdrawn, SignalUnsubscribed, SignalComplained} {
+	for _, kind := range takesBack {
 		if since, came := l.Signals[string(kind)]; came && !since.Before(at) {
 			return time.Time{}, false
 		}
 	}
 	return at, true
 }
+
+// Answers reports whether a confirmation counts of what the lead was asked at that time: not when it was asked
+// before consent that was given or refused since, before anything took a confirmation back, or before this record
+// of the person began, because an earlier one was erased.
+func (l *Lead) Answers(asked time.Time) bool {
+	if asked.Before(l.FirstSeen) {
+		return false
+	}
+	if c := l.Consent; c != nil && asked.Before(c.At) {
+		return false
+	}
+	for _, kind := range takesBack {
+		if since, came := l.Signals[string(kind)]; came && !since.Before(asked) {
+			return false
+		}
+	}
+	return true
+}
+
+// takesBack are the signals that take a confirmation back.
+var takesBack = []SignalKind{SignalWithdrawn, SignalUnsubscribed, SignalComplained}
 
 // Line is one line of the ledger: what one rule gave for one submission.
 type Line struct {

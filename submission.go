@@ -152,6 +152,18 @@ type Signal struct {
 	Detail   map[string]any
 }
 
+// DetailAsked is where the detail of a confirmation says when the person was asked, as in RFC 3339.
+const DetailAsked = "asked"
+
+// Asked is when the person was asked for what the signal confirms: its own time where it does not say.
+func (s Signal) Asked() time.Time {
+	text, _ := s.Detail[DetailAsked].(string)
+	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return at.UTC()
+	}
+	return s.At
+}
+
 // Suppresses reports whether the signal means that the address must not be contacted again.
 func (s Signal) Suppresses() bool {
 	switch s.Kind {

@@ -276,6 +276,12 @@ func (p *planner) consent(sub *lodestone.Submission) {
 	if given.At.IsZero() {
 		given.At = sub.At
 	}
+	if given.At.After(sub.At) {
+		given.At = sub.At // a page's clock that is ahead must not make it later than the question that follows
+	}
+	if p.repeated(&given) {
+		return
+	}
 	if is := p.lead.Consent; is != nil && (given.At.Before(is.Since()) || given.At.Equal(is.Since()) && given.Marketing) {
 		return
 	}
@@ -292,6 +298,17 @@ func (p *planner) consent(sub *lodestone.Submission) {
 		given.Confirmed = is.Confirmed // the address stays theirs
 	}
 	p.lead.Consent = &given
+}
+
+// repeated reports whether consent was given in the same words on the same form already, and an enrollment that it
+// led to is under way. The first is kept until it is confirmed: the link that is out asks about that one.
+func (p *planner) repeated(given *lodestone.Consent) bool {
+	is := p.lead.Consent
+	if is == nil || !is.Marketing || !given.Marketing || !is.Confirmed.IsZero() || is.Text != given.Text {
+		return false
+	}
+	e := p.lead.Active()
+	return e != nil && is.Submission == e.Submission && !e.StartedAt.Before(is.Since()) && p.lead.Answers(is.At)
 }
 
 // consentSignal keeps what a signal says about consent: that the address was confirmed, or that
@@ -369,6 +386,10 @@ func (p *planner) signalled(sig *lodestone.Signal) {
 	p.entry.Signal = n
 	if !p.remember("signal "+sig.ID, sig.Received) {
 		n.Reason = lodestone.ReasonDuplicate
+		return
+	}
+	if _, says := sig.Detail[lodestone.DetailAsked]; says && sig.Kind == lodestone.SignalConfirmed && !l.Answers(sig.Asked()) {
+		n.Reason = lodestone.ReasonStale
 		return
 	}
 	if l.FirstSeen.IsZero() {

@@ -3,8 +3,10 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -61,9 +63,9 @@ func (w *Worker) people() http.Handler {
 	return gateway.People(o)
 }
 
-// chosen carries out what a person chose. An opt-out is in force when this returns: it is committed
+// chosen carries out what a person chose, by a link that was made when they were asked. An opt-out is in force when this returns: it is committed
 // before the signal is published, which tells rules and events of it.
-func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodestone.Email) error {
+func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodestone.Email, asked time.Time) error {
 	now := time.Now().UTC()
 	kind := lodestone.SignalConfirmed
 	erased := false // and not known since: nobody is told, because the news would name them
@@ -92,11 +94,15 @@ func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodest
 	} else if st, err := w.store.State(ctx, email); err != nil || st.Lead == nil {
 		// Who was erased is not to be known again by a link that is still about.
 		return cmp.Or(err, gateway.ErrUnknownPerson)
+	} else if _, already := st.Lead.Confirmed(); already {
+		return nil
+	} else if no := st.Suppression; no != nil && !no.At.Before(asked) || !st.Lead.Answers(asked) {
+		return gateway.ErrOutdated
 	}
 	if erased {
 		return nil
 	}
-	err := w.signal(ctx, kind, email, now)
+	err := w.signal(ctx, kind, email, now, asked)
 	if err != nil && kind == lodestone.SignalUnsubscribed {
 		w.log.WarnContext(ctx, "an opt-out is in force, but the signal that tells of it could not be published", "error", err)
 		return nil
@@ -104,15 +110,22 @@ func (w *Worker) chosen(ctx context.Context, purpose links.Purpose, email lodest
 	return err
 }
 
-func (w *Worker) signal(ctx context.Context, kind lodestone.SignalKind, email lodestone.Email, at time.Time) error {
+func (w *Worker) signal(ctx context.Context, kind lodestone.SignalKind, email lodestone.Email, at, asked time.Time) error {
 	subject, err := event.SignalSubject(kind)
 	if err != nil {
 		return err
 	}
-	id := rand.Text()
+	// Who presses again within a minute says nothing new: the stream drops what has the same id. It is sealed
+	// because the address follows from a bare hash.
+	sum := sha256.Sum256([]byte(w.links.Seal("signal", fmt.Appendf(nil, "%s %s %d %d", kind, email, asked.UnixNano(), at.Unix()/60), time.Time{})))
+	id := hex.EncodeToString(sum[:16])
+	detail := map[string]any{"connector": "link"}
+	if !asked.IsZero() {
+		detail[lodestone.DetailAsked] = asked // Plan decides whether it counts
+	}
 	body, err := json.Marshal(map[string]any{
 		"specversion": "1.0", "type": event.TypeSignal, "source": "/links", "id": id, "datacontenttype": "application/json",
-		"data": map[string]any{"email": email, "at": at, "detail": map[string]any{"connector": "link"}},
+		"data": map[string]any{"email": email, "at": at, "detail": detail},
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,15 +27,38 @@ const (
 )
 
 // Link is the link of a purpose for an address, under the public address of this gateway: one to
-// unsubscribe works for ever, one to confirm for some 30 days from now. The same day gives the same
-// link.
+// unsubscribe works for ever, one to confirm for some 30 days from now, and says that it was asked now.
 func Link(sealer *links.Sealer, publicURL string, purpose links.Purpose, email lodestone.Email, now time.Time) string {
-	path, expires := UnsubscribePath, time.Time{}
+	path, expires, content := UnsubscribePath, time.Time{}, string(email)
 	if purpose == links.Confirm {
 		path, expires = ConfirmPath, now.UTC().Truncate(24*time.Hour).Add(rules.ConfirmLinkLife)
+		content += " " + strconv.FormatInt(now.UnixNano(), 10) // no address has a space
 	}
-	return strings.TrimSuffix(publicURL, "/") + path + sealer.Seal(purpose, []byte(email), expires)
+	return strings.TrimSuffix(publicURL, "/") + path + sealer.Seal(purpose, []byte(content), expires)
 }
+
+// open reads a token of [Link]. One of an earlier version does not say when it was asked; then it was on the day that
+// its end tells, and the end of that day is taken, so that whoever was asked on that day can still confirm.
+func (p *people) open(purpose links.Purpose, token string, now time.Time) (email lodestone.Email, asked time.Time, err error) {
+	content, expires, err := p.Links.OpenUntil(purpose, token, now)
+	address, at, says := strings.Cut(string(content), " ")
+	email, bad := lodestone.ParseEmail(address)
+	if err == nil && bad != nil {
+		err = bad
+	}
+	switch ns, no := strconv.ParseInt(at, 10, 64); {
+	case says && no == nil:
+		asked = time.Unix(0, ns).UTC()
+	case !expires.IsZero():
+		if asked = expires.Add(24*time.Hour - rules.ConfirmLinkLife - time.Nanosecond); asked.After(now) {
+			asked = now
+		}
+	}
+	return email, asked, err
+}
+
+// ErrOutdated says that what a link confirms was taken back, or changed, since the person was asked.
+var ErrOutdated = errors.New("what this link confirms is out of date")
 
 // ErrUnknownPerson says that nothing is known of the person any more whose link it is.
 var ErrUnknownPerson = errors.New("nothing is known of this person")
@@ -43,8 +67,8 @@ var ErrUnknownPerson = errors.New("nothing is known of this person")
 type PeopleOptions struct {
 	Links *links.Sealer
 	// Act carries out what a person chose, and returns when it is in force; nil: nothing can be chosen. Its
-	// error may be ErrUnknownPerson.
-	Act        func(context.Context, links.Purpose, lodestone.Email) error
+	// error may be ErrUnknownPerson or ErrOutdated. asked is when the link was made, zero for one to unsubscribe.
+	Act        func(_ context.Context, _ links.Purpose, _ lodestone.Email, asked time.Time) error
 	Registerer prometheus.Registerer // nil: nobody counts
 	Log        *slog.Logger          // nil: silent
 }
@@ -95,14 +119,13 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	said := words[purpose]
 	result := func(name string) { p.total.WithLabelValues(string(purpose), name).Inc() }
-	content, err := p.Links.Open(purpose, token, time.Now())
-	email, bad := lodestone.ParseEmail(string(content))
+	email, asked, err := p.open(purpose, token, time.Now())
 	switch {
 	case errors.Is(err, links.ErrExpired):
 		result("expired")
 		writePage(w, http.StatusGone, expiredPage)
 		return
-	case err != nil || bad != nil:
+	case err != nil:
 		result("forged")
 		writePage(w, http.StatusNotFound, page{Title: "This link does not work", Text: "It is not complete, or not one of ours. Please open it again from the message, or copy all of it."})
 		return
@@ -132,11 +155,16 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	err = errNoPublisher
 	if p.Act != nil {
-		err = p.Act(ctx, purpose, email)
+		err = p.Act(ctx, purpose, email, asked)
 	}
 	if errors.Is(err, ErrUnknownPerson) {
 		result("unknown")
 		writePage(w, http.StatusGone, expiredPage)
+		return
+	}
+	if errors.Is(err, ErrOutdated) {
+		result("outdated")
+		writePage(w, http.StatusGone, page{Title: "This link is out of date", Text: "Something changed after this message was sent to you: you may have unsubscribed, or filled in a form again. Nothing was changed now. Please use the link in the newest message, or fill in the form once more."})
 		return
 	}
 	if err != nil {

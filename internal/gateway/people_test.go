@@ -35,7 +35,7 @@ func newPeopleSite(t *testing.T) *peopleSite {
 	s := &peopleSite{site: &site{t: t, logs: &syncBuffer{}}, sealer: sealer}
 	server := httptest.NewServer(gateway.People(gateway.PeopleOptions{
 		Links: sealer, Log: slog.New(slog.NewTextHandler(s.logs, nil)),
-		Act: func(_ context.Context, p links.Purpose, e lodestone.Email) error {
+		Act: func(_ context.Context, p links.Purpose, e lodestone.Email, _ time.Time) error {
 			s.chosen = append(s.chosen, string(p)+" "+string(e))
 			return s.fail
 		},

@@ -94,19 +94,28 @@ func (s *Sealer) Seal(p Purpose, content []byte, expires time.Time) string {
 // Open returns what was sealed. With [ErrExpired] the content is returned all the same; with
 // [ErrForged] there is none.
 func (s *Sealer) Open(p Purpose, token string, now time.Time) (content []byte, err error) {
+	content, _, err = s.OpenUntil(p, token, now)
+	return content, err
+}
+
+// OpenUntil is Open that also says when the token ends; zero: never.
+func (s *Sealer) OpenUntil(p Purpose, token string, now time.Time) (content []byte, expires time.Time, err error) {
 	if len(token) > maxToken {
-		return nil, ErrForged
+		return nil, time.Time{}, ErrForged
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(sealed) < nonceSize {
-		return nil, ErrForged
+		return nil, time.Time{}, ErrForged
 	}
 	plain, err := s.aead.Open(nil, sealed[:nonceSize], sealed[nonceSize:], []byte(p))
 	if err != nil || len(plain) < 8 {
-		return nil, ErrForged
+		return nil, time.Time{}, ErrForged
 	}
-	if at := binary.BigEndian.Uint64(plain); at != 0 && now.Unix() >= int64(at) {
-		return plain[8:], ErrExpired
+	if at := int64(binary.BigEndian.Uint64(plain)); at != 0 {
+		expires = time.Unix(at, 0).UTC()
+		if now.Unix() >= at {
+			err = ErrExpired
+		}
 	}
-	return plain[8:], nil
+	return plain[8:], expires, err
 }
