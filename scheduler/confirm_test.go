@@ -289,3 +289,16 @@ func TestAheadOfAConfirmation(t *testing.T) {
 		b.start()
 	})
 }
+
+// Whoever opts out while a confirmation is awaited has opted out; that nobody confirmed is not why it ends.
+func TestOptOutWhileAwaiting(t *testing.T) {
+	run(t, func(b *bench) { b.optIn(optInRules, true) }, func(b *bench) {
+		b.submit(ada, nil, agreed)
+		after(24 * time.Hour)
+		b.signal(lodestone.SignalUnsubscribed)
+		after(8 * 24 * time.Hour)
+		b.want(ada, "ask scheduled planned", "ask intended ", "ask sent accepted",
+			"welcome scheduled planned", "welcome scheduled awaiting_confirmation", "welcome skipped suppressed")
+		b.enrollmentEnded(ada, lodestone.EnrollmentSuppressed)
+	})
+}

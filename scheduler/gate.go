@@ -179,12 +179,14 @@ func (p *Passage) checkConfirmation() {
 		})
 	case confirmed:
 		p.pass(lodestone.CheckConfirmation, "the address was confirmed at "+moment(at))
+	case w != nil && !p.now.Before(w.Until) && p.suppression != nil:
+		p.checkSuppression() // that they opted out is why it ends, and not that nobody confirmed
 	case w != nil && !p.now.Before(w.Until):
-		p.object(lodestone.CheckConfirmation, fmt.Sprintf("%s asked for a confirmation of the address, at %s, and there was none until %s", asker(w), moment(w.Since), moment(w.Until)), objection{
+		p.object(lodestone.CheckConfirmation, fmt.Sprintf("the sequence waits for a confirmation of the address since %s ended at %s, and there was none until %s", asker(w), moment(w.Since), moment(w.Until)), objection{
 			to: lodestone.TouchpointCancelled, reason: lodestone.ReasonUnconfirmed, ends: lodestone.EnrollmentExited,
 		})
 	case held:
-		p.object(lodestone.CheckConfirmation, fmt.Sprintf("it waits until the address is confirmed, which %s asked for at %s; at %s the sequence ends without", asker(w), moment(w.Since), moment(w.Until)), objection{
+		p.object(lodestone.CheckConfirmation, fmt.Sprintf("it waits until the address is confirmed, since %s ended at %s; at %s the sequence ends without", asker(w), moment(w.Since), moment(w.Until)), objection{
 			to: lodestone.TouchpointScheduled, reason: lodestone.ReasonAwaiting, until: w.Until,
 		})
 	default:
