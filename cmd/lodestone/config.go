@@ -114,7 +114,7 @@ func (s settings) rulesOptions() rules.Options {
 	opts := rules.Options{Operations: ops, Link: exampleLink("https://forms.example.com")}
 	if s.Config != nil && s.HTTP.PublicURL != "" {
 		opts.Link = exampleLink(s.HTTP.PublicURL)
-	} else if s.Config != nil && s.File != "" { // nothing will set it
+	} else if s.Config != nil && (s.File != "" || len(s.Connectors) > 0) { // the settings are here, and nothing will set it
 		opts.Link, opts.NoLinks = nil, true
 	}
 	return opts

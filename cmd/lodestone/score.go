@@ -116,7 +116,7 @@ func hypothetical(set *rules.Set, form string, pairs []string, now time.Time) (l
 		fields[def.Email] = "somebody@company.example"
 	}
 	for name := range fields {
-		if _, ok := def.Fields[name]; !ok {
+		if _, ok := def.Fields[name]; !ok && name != def.Honeypot {
 			names := make([]string, 0, len(def.Fields))
 			for n := range def.Fields {
 				names = append(names, n)
