@@ -42,12 +42,80 @@ type Erased struct {
 // Erase takes a person out of leads, journal, attention and suppressions in one transaction, and notes that the
 // streams are to be cleared of what came until they asked. Doing it again is harmless. Pages that became free keep
 // their bytes until they are used again or the file is compacted.
+//
+// It reads the whole journal once, about a second for each million entries, and other work goes on meanwhile: what
+// belongs to no lead, such as a submission that could not be used or the word of an operator, is in nobody's chain.
 func (s *Store) Erase(_ context.Context, email lodestone.Email, asked time.Time) (out Erased, change sequencer.Change, err error) {
+	var named naming
+	if err := s.view(func(tx *bolt.Tx) error {
+		named = naming{}
+		return named.read(tx, email)
+	}); err != nil {
+		return out, change, err
+	}
 	err = s.update(func(tx *bolt.Tx) error {
-		out, change, err = erase(tx, email, asked, time.Now().UTC())
+		if out, change, err = erase(tx, email, asked, time.Now().UTC()); err != nil {
+			return err
+		}
+		since := naming{last: named.last}
+		if err := since.read(tx, email); err != nil {
+			return err
+		}
+		n, err := unname(tx.Bucket(bJournal), slices.Concat(named.seqs, since.seqs))
+		out.Entries += n
 		return err
 	})
 	return out, change, err
+}
+
+// naming finds the entries of no lead that name a person.
+type naming struct {
+	last uint64 // read as far as this
+	seqs []uint64
+}
+
+func (n *naming) read(tx *bolt.Tx, email lodestone.Email) error {
+	c := tx.Bucket(bJournal).Cursor()
+	for k, v := c.Seek(seqKey(n.last + 1)); k != nil; k, v = c.Next() {
+		n.last = binary.BigEndian.Uint64(k)
+		if !Mentions(v, email) {
+			continue
+		}
+		e := &lodestone.Entry{}
+		if err := decode(v, e); err != nil {
+			return fmt.Errorf("journal entry %d: %w", n.last, err)
+		}
+		if e.Lead == "" {
+			n.seqs = append(n.seqs, n.last)
+		}
+	}
+	return nil
+}
+
+// unname takes out of entries of no lead what people wrote.
+func unname(journal *bolt.Bucket, seqs []uint64) (n int, err error) {
+	for _, seq := range seqs {
+		e, err := entry(journal, seq)
+		if err != nil || e == nil { // pruned meanwhile
+			return n, err
+		}
+		out := blanked(e)
+		if r := e.Rejected; r != nil {
+			out.Rejected = &lodestone.RejectedEntry{Form: r.Form, Reason: r.Reason, StreamSeq: r.StreamSeq, Signal: r.Signal}
+		}
+		if o := e.Operator; o != nil {
+			out.Operator = &lodestone.OperatorEntry{By: o.By, Command: o.Command}
+		}
+		v, err := encode(nil, out)
+		if err != nil {
+			return n, err
+		}
+		if err := journal.Put(seqKey(seq), v); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 func erase(tx *bolt.Tx, email lodestone.Email, asked, now time.Time) (out Erased, change sequencer.Change, err error) {
@@ -405,7 +473,7 @@ func dropAttention(tx *bolt.Tx, email lodestone.Email) (int, error) {
 		if err := decode(v, &a); err != nil {
 			return fmt.Errorf("an attention item: %w", err)
 		}
-		if a.Email == email || Mentions(a.Data, email) {
+		if a.Email == email || Mentions(a.Data, email) || Mentions([]byte(a.ID), email) {
 			keys = append(keys, bytes.Clone(k))
 		}
 		return nil
