@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/internal/gateway"
 	"github.com/lodestonehq/lodestone/internal/links"
@@ -75,7 +77,7 @@ func gatewayForms(ctx context.Context, r *run) error {
 	r.atEnd(file.Close)
 	n := 0
 	for _, one := range gatewayLoads {
-		if err := r.oneLoad(ctx, loopback(l), dir, file, &n, one.clients, r.items(one.forms), one.keys, one.aim); err != nil {
+		if err := r.oneLoad(ctx, b, loopback(l), dir, file, &n, one.clients, r.items(one.forms), one.keys, one.aim); err != nil {
 			return err
 		}
 	}
@@ -83,7 +85,7 @@ func gatewayForms(ctx context.Context, r *run) error {
 }
 
 // oneLoad measures one number of clients; n counts the forms so far, so that each is another one.
-func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os.File, n *int, clients, forms int, keyed bool, aim float64) error {
+func (r *run) oneLoad(ctx context.Context, b *broker.Broker, to *net.TCPAddr, dir string, file *os.File, n *int, clients, forms int, keyed bool, aim float64) error {
 	clients = min(clients, forms)
 	posts, err := newLoad(to, clients)
 	if err != nil {
@@ -103,7 +105,7 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os
 	if _, _, err := posts.run(prepare(clients)); err != nil { // the connections
 		return err
 	}
-	var p50, p99, share []float64
+	var p50, p99, share, rates, bare []float64
 	ours := func(context.Context) (sample, error) {
 		requests := prepare(forms)
 		before, err := dirSize(filepath.Join(dir, "jetstream"))
@@ -116,6 +118,7 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os
 		if err != nil {
 			return s, err
 		}
+		rates = append(rates, float64(forms)/s.took.Seconds())
 		slices.Sort(took)
 		p50, p99 = append(p50, ms(quantile(took, 0.5))), append(p99, ms(quantile(took, 0.99)))
 		if s.cpu > 0 {
@@ -127,6 +130,13 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os
 		return s, err
 	}
 	ceiling := func(ctx context.Context) (sample, error) {
+		first := *n
+		*n += forms
+		s, err := timed(forms, func() error { return publishEach(ctx, b, clients, first, forms) })
+		if err != nil {
+			return s, err
+		}
+		bare = append(bare, float64(forms)/s.took.Seconds())
 		items := min(forms, 500)
 		return timed(items, func() error {
 			for i := range items {
@@ -150,6 +160,11 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os
 		Name: name, Unit: "forms/s", Raw: "the bodies appended to one file, with a sync each", Settings: settings,
 		later: func(res *Result) {
 			res.P50, res.P99 = figure(p50), figure(p99)
+			of := make([]float64, len(bare))
+			for i := range bare {
+				of[i] = rates[i] / bare[i]
+			}
+			settings["beside the bare broker, to which as many clients publish the same and wait"] = fmt.Sprintf("%.2f × of %.0f messages/s", figure(of).Median, figure(bare).Median)
 			if len(share) > 0 {
 				settings["the clients' share of the processor"] = fmt.Sprintf("%.0f %%, not counted in the CPU figure", figure(share).Median*100)
 			}
@@ -158,4 +173,12 @@ func (r *run) oneLoad(ctx context.Context, to *net.TCPAddr, dir string, file *os
 			}
 		},
 	}, ours, ceiling)
+}
+
+// publishEach publishes items messages by so many callers, each of which waits for its acknowledgement.
+func publishEach(ctx context.Context, b *broker.Broker, callers, first, items int) error {
+	return concurrently(ctx, callers, items, func(ctx context.Context, i int) error {
+		_, err := b.JetStream().PublishMsg(ctx, form(first+i, first+i), jetstream.WithRetryAttempts(0))
+		return err
+	})
 }

@@ -51,6 +51,11 @@ func stream(ctx context.Context, r *run) error {
 
 // publishAll publishes items messages, numbered from first on, by so many callers.
 func publishAll(ctx context.Context, g *broker.Group, callers, first, items int) error {
+	return concurrently(ctx, callers, items, func(ctx context.Context, i int) error { return g.Publish(ctx, form(first+i, first+i)) })
+}
+
+// concurrently calls do for each of items, by so many callers, until one fails.
+func concurrently(ctx context.Context, callers, items int, do func(context.Context, int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -58,7 +63,7 @@ func publishAll(ctx context.Context, g *broker.Group, callers, first, items int)
 	for range callers {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < items; i = int(next.Add(1)) - 1 {
-				if err := g.Publish(ctx, form(first+i, first+i)); err != nil {
+				if err := do(ctx, i); err != nil {
 					cancel(err)
 					return
 				}
