@@ -96,12 +96,8 @@ func decodePending(b []byte) (p pending, err error) {
 	return pending{lodestone.TouchpointState(parts[0]), parts[1], lodestone.Email(b[from:])}, nil
 }
 
-// rollupKey is day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what, and ‖ 0 ‖ variant
-// where there is one.
-func rollupKey(day uint32, sequence, step, what, variant string) []byte {
-	return appendRollupKey(make([]byte, 0, 7+len(sequence)+len(step)+len(what)+len(variant)), day, sequence, step, what, variant)
-}
-
+// appendRollupKey appends day (YYYYMMDD, 0 for the totals) ‖ sequence ‖ 0 ‖ step ‖ 0 ‖ what, and
+// ‖ 0 ‖ variant where there is one.
 func appendRollupKey(b []byte, day uint32, sequence, step, what, variant string) []byte {
 	b = binary.BigEndian.AppendUint32(b, day)
 	b = append(append(b, sequence...), 0)
