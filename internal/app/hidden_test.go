@@ -33,18 +33,18 @@ func TestLinkWorksForThePersonAlone(t *testing.T) {
 	}
 	lead := "/api/v1/leads/ada@example.com"
 	for _, look := range []struct {
-		path  string
-		query url.Values
-		shows string
+		method, path string
+		query        url.Values
+		shows        string
 	}{
-		{lead, nil, `/confirm/<link>`},
-		{lead + "/export", nil, `/confirm/<link>`},
-		{lead + "/render", url.Values{"step": {"ask"}}, `/confirm/<link>`},
-		{"/api/v1/dump", url.Values{"of": {"journal"}}, `/confirm/<link>`},
-		{"/api/v1/dump", url.Values{"of": {"leads"}}, ""},
+		{http.MethodGet, lead, nil, `/confirm/<link>`},
+		{http.MethodPost, lead + "/export", nil, `/confirm/<link>`},
+		{http.MethodGet, lead + "/render", url.Values{"step": {"ask"}}, `/confirm/<link>`},
+		{http.MethodGet, "/api/v1/dump", url.Values{"of": {"journal"}}, `/confirm/<link>`},
+		{http.MethodGet, "/api/v1/dump", url.Values{"of": {"leads"}}, ""},
 	} {
 		var answer json.RawMessage
-		if err := c.Call(t.Context(), http.MethodGet, look.path, look.query, nil, &answer); err != nil {
+		if err := c.Call(t.Context(), look.method, look.path, look.query, nil, &answer); err != nil {
 			t.Fatalf("%s: %v", look.path, err)
 		}
 		var plain any

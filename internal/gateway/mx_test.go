@@ -137,7 +137,9 @@ func TestMX(t *testing.T) {
 // Name servers that do not answer hold nobody up for long and refuse nothing.
 func TestMXThatDoesNotAnswer(t *testing.T) {
 	names := newNameServer(t)
+	names.mu.Lock()
 	names.mute = true
+	names.mu.Unlock()
 	mx := gateway.NewMX(names.resolver())
 	s := newFormSite(t, func(o *gateway.FormOptions) { o.MX = mx })
 	for i := range 100 { // more than may be looked up at a time
