@@ -37,32 +37,10 @@ func Recent(ctx context.Context, js jetstream.JetStream, span time.Duration, eac
 			return err
 		}
 	}
-	c, err := js.OrderedConsumer(ctx, broker.FormsStream, first)
-	if err != nil {
-		return err
-	}
-	iter, err := c.Messages(jetstream.PullMaxMessages(1000))
-	if err != nil {
-		return err
-	}
-	defer iter.Stop()
-	for {
-		m, err := iter.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		if meta.Sequence.Stream > state.LastSeq {
-			return nil
-		}
+	return broker.Stored(ctx, js, broker.FormsStream, first, state.LastSeq, 1000, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		each(event.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, Time: meta.Timestamp})
-		if meta.Sequence.Stream == state.LastSeq || meta.NumPending == 0 {
-			return nil
-		}
-	}
+		return nil
+	})
 }
 
 // recall counts a message that came before; one that was not counted when it came is not counted now either.

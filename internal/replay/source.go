@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/rules"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
@@ -132,39 +133,15 @@ func streamed(js jetstream.JetStream, name string, seal *event.Seal) Source {
 		if state.Msgs == 0 {
 			return nil
 		}
-		consumer, err := js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
-		if err != nil {
-			return err
-		}
-		iter, err := consumer.Messages(jetstream.PullMaxMessages(5000))
-		if err != nil {
-			return err
-		}
-		defer iter.Stop()
-		for {
-			m, err := iter.Next(jetstream.NextContext(ctx))
-			if err != nil {
-				return err
-			}
-			meta, err := m.Metadata()
-			if err != nil {
-				return err
-			}
-			if meta.Sequence.Stream > state.LastSeq {
-				return nil
-			}
+		all := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
+		return broker.Stored(ctx, js, name, all, state.LastSeq, 5000, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			r := Record{Stream: name, Message: event.Message{
 				Subject: m.Subject(), Header: map[string][]string(m.Headers()), Data: m.Data(),
 				Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
 			}}
 			seal.Open(&r.Message)
-			if err := each(&r); err != nil {
-				return err
-			}
-			if meta.Sequence.Stream == state.LastSeq || meta.NumPending == 0 {
-				return nil
-			}
-		}
+			return each(&r)
+		})
 	}
 }
 
