@@ -194,7 +194,7 @@ func (p *Passage) checkConfirmation() {
 	}
 }
 
-// asker names the step that asked for a confirmation.
+// asker names the step that was to ask for a confirmation; whether it did is its own touchpoint's to say.
 func asker(w *lodestone.Awaits) string {
 	if w.Step == "" {
 		return "a step of an earlier version"

@@ -426,7 +426,7 @@ func FuzzCredentials(f *testing.F) {
 	f.Add("lodestone=;lodestone=\"x\"; __Host-lodestone=y", "bearer\tx")
 	f.Fuzz(func(t *testing.T, cookie, authorization string) {
 		if strings.Contains(cookie, id) || strings.Contains(authorization, secret) {
-			t.Skip("it was given out")
+			return // it was given out
 		}
 		r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
 		r.RemoteAddr = "127.0.0.1:1"

@@ -1,4 +1,4 @@
-// Package api is what the commands and, later, the console use: JSON over HTTP under /api/v1/.
+// Package api is what the commands and the console use: JSON over HTTP under /api/v1/.
 //
 // A running worker serves it on a Unix socket in its data directory; a command that finds no worker
 // serves it to itself from the store file. Both are the same handler, so no answer depends on which
