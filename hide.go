@@ -3,6 +3,7 @@ package lodestone
 import (
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -46,6 +47,36 @@ func HideLinksIn(v any) any {
 		return out
 	}
 	return v
+}
+
+// Altered names the parameters of the touchpoint's intent that are not kept as they were sent, by what was said
+// when it was stored and, for intents of earlier versions, by what stands in them.
+func (t *Touchpoint) Altered() []string {
+	out := slices.Clone(t.Hidden)
+	for name, v := range t.Parameters {
+		if holdsHidden(v) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// holdsHidden reports whether a link is hidden in a value, however deep.
+func holdsHidden(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, HiddenLink)
+	case []any:
+		return slices.ContainsFunc(v, holdsHidden)
+	case map[string]any:
+		for _, x := range v {
+			if holdsHidden(x) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // HideLinks hides the links that entries of earlier versions hold.

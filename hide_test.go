@@ -27,6 +27,12 @@ func TestHideLinks(t *testing.T) {
 	e := Entry{Touchpoints: []TouchpointEntry{{Arguments: kept}}}
 	e.HideLinks()
 	want := map[string]any{"list": []any{map[string]any{"value": "https://f.example/confirm/<link>", "n": 7.0}}}
+	old := Touchpoint{Parameters: map[string]any{"code": "A1", "meta": kept, "note": "see https://f.example/confirm/" + token}, Hidden: []string{"made"}}
+	en := Enrollment{Touchpoint: &old}
+	en.HideLinks()
+	if got := old.Altered(); !reflect.DeepEqual(got, []string{"made", "meta", "note"}) {
+		t.Errorf("Altered() = %v, want what was named and what holds a hidden link", got)
+	}
 	if got := e.Touchpoints[0].Arguments; !reflect.DeepEqual(got, want) {
 		t.Errorf("an entry of an earlier version shows %v, want %v", got, want)
 	}

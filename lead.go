@@ -244,6 +244,7 @@ type Touchpoint struct {
 	GivenUp    time.Time       `json:"given_up,omitzero" msg:"g,omitempty"`    // when the call of that intent was given up, for look-ups
 	Lookups    int             `json:"lookups" msg:"l,omitempty"`              // look-ups made since
 	Parameters map[string]any  `json:"parameters,omitempty" msg:"w,omitempty"` // what the current intent sends, for the look-up: links in it do not work
+	Hidden     []string        `json:"hidden,omitempty" msg:"hd,omitempty"`    // of Parameters: those that are not as they are sent
 	Forgiven   int             `json:"forgiven" msg:"fg,omitempty"`            // of Attempts: those made before a human said to try again
 }
 

@@ -4404,8 +4404,8 @@ func (z SuppressionEntry) Msgsize() (s int) {
 func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 	o = msgp.Require(b, z.Msgsize())
 	// check for omitted fields
-	zb0001Len := uint32(16)
-	var zb0001Mask uint16 /* 16 bits */
+	zb0001Len := uint32(17)
+	var zb0001Mask uint32 /* 17 bits */
 	_ = zb0001Mask
 	if z.Variant == "" {
 		zb0001Len--
@@ -4439,9 +4439,13 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x4000
 	}
-	if z.Forgiven == 0 {
+	if z.Hidden == nil {
 		zb0001Len--
 		zb0001Mask |= 0x8000
+	}
+	if z.Forgiven == 0 {
+		zb0001Len--
+		zb0001Mask |= 0x10000
 	}
 	// variable map header, size zb0001Len
 	o = msgp.AppendMapHeader(o, zb0001Len)
@@ -4518,6 +4522,14 @@ func (z *Touchpoint) MarshalMsg(b []byte) (o []byte, err error) {
 			}
 		}
 		if (zb0001Mask & 0x8000) == 0 { // if not omitted
+			// string "hd"
+			o = append(o, 0xa2, 0x68, 0x64)
+			o = msgp.AppendArrayHeader(o, uint32(len(z.Hidden)))
+			for za0003 := range z.Hidden {
+				o = msgp.AppendString(o, z.Hidden[za0003])
+			}
+		}
+		if (zb0001Mask & 0x10000) == 0 { // if not omitted
 			// string "fg"
 			o = append(o, 0xa2, 0x66, 0x67)
 			o = msgp.AppendInt(o, z.Forgiven)
@@ -4664,6 +4676,25 @@ func (z *Touchpoint) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 				z.Parameters[za0001] = za0002
 			}
+		case "hd":
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			if err != nil {
+				err = msgp.WrapError(err, "Hidden")
+				return
+			}
+			if cap(z.Hidden) >= int(zb0005) {
+				z.Hidden = (z.Hidden)[:zb0005]
+			} else {
+				z.Hidden = make([]string, zb0005)
+			}
+			for za0003 := range z.Hidden {
+				z.Hidden[za0003], bts, err = msgp.ReadStringBytes(bts)
+				if err != nil {
+					err = msgp.WrapError(err, "Hidden", za0003)
+					return
+				}
+			}
 		case "fg":
 			z.Forgiven, bts, err = msgp.ReadIntBytes(bts)
 			if err != nil {
@@ -4690,6 +4721,10 @@ func (z *Touchpoint) Msgsize() (s int) {
 			_ = za0002
 			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
 		}
+	}
+	s += 3 + msgp.ArrayHeaderSize
+	for za0003 := range z.Hidden {
+		s += msgp.StringPrefixSize + len(z.Hidden[za0003])
 	}
 	s += 3 + msgp.IntSize
 	return

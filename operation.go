@@ -42,6 +42,7 @@ type Parameter struct {
 	Least, Most int         // elements of a list; 0: no bound
 	Length      int         // characters of a text at most; 0: no bound
 	Holds       Holding     // what a text is read as
+	Finds       bool        // the look-up of an outcome that was lost finds the act by it, or tells it from others
 }
 
 // Holding is what the provider reads a text as; what people wrote is made fit for it.

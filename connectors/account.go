@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -196,6 +197,12 @@ func (a *Account) Unsubscribed(ctx context.Context, email lodestone.Email) (Subs
 
 // Find asks whether an act already happened. The error is a [*Fault].
 func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
+	// What is looked for must be what was sent; else "not there" is about something else.
+	for _, name := range act.Altered {
+		if slices.Contains(a.kind.FoundBy[act.Operation], name) {
+			return Finding{State: Unclear, Evidence: "the provider finds the act by " + name + ", and what was sent in it is not known exactly"}, nil
+		}
+	}
 	ctx = hide(ctx, act.Email, personal(act.Parameters))
 	f, err := a.connector.Find(ctx, act)
 	if err != nil {

@@ -37,6 +37,7 @@ type Act struct {
 	Operation  string // a verb (invite, refer) or an operation of the catalogue
 	Email      lodestone.Email
 	Parameters map[string]any // string, float64, bool, []any or map[string]any by name; absent ones are left out
+	Altered    []string       // for a look-up: the parameters that were sent otherwise than they stand in Parameters
 	IntendedAt time.Time      // when the intent was stored
 }
 
@@ -112,6 +113,9 @@ type Kind struct {
 	Operations []lodestone.Operation // what rules may call; Name is the bare operation
 	Endpoints  []Endpoint            // the whole catalogue; needs a connector that is a [Cataloguer]
 	Check      bool                  // as [Capabilities.Check]; without it `suppression: local-only` must be said
+	// FoundBy are the parameters, by operation, by which a look-up finds the act or tells it from others. They
+	// are kept as they are sent, so that what was sent is what is looked for.
+	FoundBy map[string][]string
 	// Open makes the connector. It makes no request. An error names the setting that is at fault.
 	Open func(Settings, *Transport) (Connector, error)
 	// Timeout is the default of one request; 0: 10 s.
@@ -128,6 +132,7 @@ func (k Kind) RuleOperations() []lodestone.Operation {
 			if p := &ops[i].Parameters[j]; p.Type == lodestone.FieldText && p.Holds == "" {
 				p.Holds = holding("", p.Name)
 			}
+			ops[i].Parameters[j].Finds = slices.Contains(k.FoundBy[ops[i].Name], ops[i].Parameters[j].Name)
 		}
 	}
 	for i := range k.Endpoints {

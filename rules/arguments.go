@@ -47,6 +47,13 @@ func (w *withReader) fields(n, place *yaml.Node, owner, path string, list []lode
 			continue
 		}
 		args[e.name] = w.value(e.value, join(path, e.name), list[i])
+		if list[i].Finds && !w.opts.Kept {
+			for _, link := range []string{"links.confirm", "links.unsubscribe"} {
+				if args[e.name].uses(link) {
+					w.fault(w.d, e.value, "%s holds ${%s}; the provider finds this act by it when its outcome was lost, and links are not kept as they are sent, so it would not be found; leave the link out of %[1]s and put it into another value", e.name, link)
+				}
+			}
+		}
 	}
 	w.absent(place, owner, cmpOr(path, "with"), list, args)
 	return inOrder(args)

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lodestonehq/lodestone/scoring"
@@ -33,6 +34,18 @@ func (q *Sequence) Follows(variant, step, other string) bool {
 // Uses reports whether anything that the step sends is made with a name, such as links.confirm.
 func (s *Step) Uses(name string) bool {
 	return slices.ContainsFunc(s.With, func(a Argument) bool { return a.Value.uses(name) })
+}
+
+// Lasting reports whether the value comes out the same whenever it is made for one enrollment: it is made of what
+// was submitted, and not of the time, the score or what is known of the lead by now.
+func (t Template) Lasting() bool {
+	return !slices.ContainsFunc(t.parts, func(p part) bool {
+		return p.program != nil && slices.ContainsFunc(p.program.Names(), func(name string) bool {
+			root, _, _ := strings.Cut(name, ".")
+			return name != "lead.email" && !slices.Contains([]string{"fields", "form", "context", "utm", "lists"}, root)
+		})
+	}) && !slices.ContainsFunc(t.list, func(x Template) bool { return !x.Lasting() }) &&
+		!slices.ContainsFunc(t.fields, func(a Argument) bool { return !a.Value.Lasting() })
 }
 
 func (t Template) uses(name string) bool {

@@ -40,3 +40,30 @@ sequences:
 		t.Errorf("seven times as fast it waits until %s, want a day", until)
 	}
 }
+
+// A link is kept only hidden, so nothing by which the provider finds an act again may hold one.
+func TestNoLinkInWhatFindsTheAct(t *testing.T) {
+	const text = `
+forms: {guide: {fields: {email: {type: email, required: true}}}}
+sequences:
+  guide:
+    when: true
+    steps:
+      - name: refer
+        do: referralrock.refer
+        with: {referralCode: 'see ${links.unsubscribe}', externalIdentifier: 'a-${links.unsubscribe}'}
+`
+	opts := options()
+	op := opts.Operations["referralrock.refer"]
+	op.Parameters = append([]lodestone.Parameter{{Name: "externalIdentifier", Type: lodestone.FieldText, Finds: true}}, op.Parameters...)
+	opts.Operations["referralrock.refer"] = op
+	opts.Link = func(string, lodestone.Email, time.Time) string { return "https://forms.example.com/unsubscribe/x" }
+	_, err := compile(t, opts, "rules.yaml", text)
+	if want := "rules.yaml:9:78: externalIdentifier holds ${links.unsubscribe}; "; err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("check says %v, want %s… alone", err, want)
+	}
+	opts.Kept = true // enrollments that began with them go on; the gate sees to it
+	if _, err := compile(t, opts, "rules.yaml", text); err != nil {
+		t.Errorf("a version that was in force: %v", err)
+	}
+}

@@ -67,6 +67,10 @@ type Options struct {
 	// Link is what `links.…` in expressions is; see [scoring.Config]. nil: there are no links.
 	Link func(name string, email lodestone.Email, now time.Time) string
 
+	// Kept says that the files are a version that was in force: what was made a fault since and is seen to when a
+	// step is sent is none.
+	Kept bool
+
 	// NoLinks says that this will stay so: steps that need one are warned of.
 	NoLinks bool
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -300,5 +301,53 @@ func TestOptOutWhileAwaiting(t *testing.T) {
 		b.want(ada, "ask scheduled planned", "ask intended ", "ask sent accepted",
 			"welcome scheduled planned", "welcome scheduled awaiting_confirmation", "welcome skipped suppressed")
 		b.enrollmentEnded(ada, lodestone.EnrollmentSuppressed)
+	})
+}
+
+// What is looked for must be what was sent: a look-up is told which parameters are not kept as they were, also
+// where nothing in them looks like a link any more, and by which the provider finds the act none may be.
+func TestLinksAndLookups(t *testing.T) {
+	with := func(value string) string {
+		return strings.Replace(optInRules, "'Please: ${links.confirm}'", "'"+value+"'", 1)
+	}
+	for _, c := range []struct{ name, value, altered string }{
+		{"a link", "${links.confirm}", "[firstName]"},
+		{"what is left of one", "${links.confirm contains \"<\" ? \"kept\" : \"sent\"}", "[firstName]"},
+		{"no link", "there", "[]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked string
+			run(t, func(b *bench) {
+				b.optIn(with(c.value), true)
+				b.p.do = func(connectors.Act, int) (connectors.Receipt, error) {
+					return connectors.Receipt{}, &connectors.Fault{Class: connectors.Unknown, Reason: lodestone.ReasonNoAnswer}
+				}
+				b.p.find = func(a connectors.Act, _ int) (connectors.Finding, error) {
+					asked = fmt.Sprint(a.Altered)
+					return connectors.Finding{State: connectors.Unclear}, nil
+				}
+			}, func(b *bench) {
+				b.submit(ada, nil, agreed)
+				after(time.Hour)
+				if asked != c.altered {
+					t.Errorf("the look-up is told that %s are not as they were sent, want %s", asked, c.altered)
+				}
+			})
+		})
+	}
+	t.Run("the provider finds the act by it", func(t *testing.T) {
+		run(t, func(b *bench) {
+			b.optIn(optInRules, true)
+			op := operations["invite"]
+			op.Parameters = slices.Clone(op.Parameters)
+			op.Parameters[0].Finds = true
+			b.acct.Operations = map[string]lodestone.Operation{"invite": op}
+		}, func(b *bench) {
+			b.submit(ada, nil, agreed)
+			after(time.Minute)
+			if got := b.history(ada); b.p.count() != 0 || !slices.Contains(got, "ask failed bad_parameters") {
+				t.Errorf("%d acts, history %q; want none, and the step failed", b.p.count(), got)
+			}
+		})
 	})
 }

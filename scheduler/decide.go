@@ -95,7 +95,7 @@ func (p *Passage) Intent(s Sending, missing string) (sequencer.Moved, connectors
 		m.To, m.Reason, m.Detail = lodestone.TouchpointFailed, lodestone.ReasonBadParameters, missing
 		return m, connectors.Act{}
 	}
-	m.To, m.Parameters = lodestone.TouchpointIntended, s.Kept
+	m.To, m.Parameters, m.Hidden = lodestone.TouchpointIntended, s.Kept, s.Hidden
 	return m, connectors.Act{ID: p.t.ID, Operation: p.t.Operation, Email: p.lead.Email, Parameters: s.Live, IntendedAt: p.now}
 }
 

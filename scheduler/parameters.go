@@ -3,6 +3,8 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +21,8 @@ const maxSent = 64 << 10
 type Sending struct {
 	Live map[string]any // for the provider alone: whoever has a link of it acts for the lead
 	Kept map[string]any // the same for the record, and to be shown: its links do not work
+	// Hidden names those of Kept that are not as they are in Live, in order.
+	Hidden []string
 }
 
 // Parameters evaluates what the step sends. missing names a required parameter that turned out to be
@@ -28,8 +32,21 @@ func (p *Passage) Parameters(op lodestone.Operation) (s Sending, missing string)
 		return Sending{}, missing
 	}
 	s.Kept = s.Live
-	if step := p.step(); step.Uses("links.confirm") || step.Uses("links.unsubscribe") {
-		s.Kept, missing = p.parameters(op, false)
+	if step := p.step(); !step.Uses("links.confirm") && !step.Uses("links.unsubscribe") {
+		return s, ""
+	}
+	s.Kept, missing = p.parameters(op, false)
+	// Not only what still has the mark of a link: an expression may have made anything of it.
+	for _, a := range p.step().With {
+		if !reflect.DeepEqual(s.Live[a.Name], s.Kept[a.Name]) {
+			s.Hidden = append(s.Hidden, a.Name)
+		}
+	}
+	slices.Sort(s.Hidden)
+	for _, name := range s.Hidden {
+		if q, _ := op.Parameter(name); missing == "" && q.Finds {
+			missing = name + " holds a link. The provider finds the act by " + name + " when its outcome was lost, and links are not kept as they are sent; leave links out of it"
+		}
 	}
 	return s, missing
 }

@@ -159,7 +159,7 @@ func (l *lane) settleOne(ctx context.Context, id string, o lookup) (again time.D
 	looked.GivenUp = o.givenUp(t.GivenUp, asked)
 	find, cancel := context.WithTimeout(ctx, a.Timeout)
 	failpoint.Hit(failpoint.BeforeLookup)
-	f, findErr := a.Find(find, connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: t.Parameters, IntendedAt: t.Intended})
+	f, findErr := a.Find(find, connectors.Act{ID: t.ID, Operation: t.Operation, Email: email, Parameters: t.Parameters, Altered: t.Altered(), IntendedAt: t.Intended})
 	cancel()
 	failpoint.Hit(failpoint.AfterLookup)
 	if ctx.Err() != nil {

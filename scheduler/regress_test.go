@@ -360,3 +360,55 @@ func TestSentBeforeARestoreCounts(t *testing.T) {
 		b.end()
 	})
 }
+
+// doubtful is a history of which nothing is known.
+type doubtful struct{}
+
+func (doubtful) Before(_ context.Context, _ lodestone.Email, _ *lodestone.Enrollment, _ *lodestone.Touchpoint) (scheduler.Before, error) {
+	now := time.Now().UTC()
+	return scheduler.Before{Doubt: true, Since: now.Add(-time.Hour), Until: now}, nil
+}
+
+func (doubtful) Asked(context.Context, *lodestone.Enrollment, string) error { return nil }
+
+// What may have been sent before a restore is looked up by what it is made of now; where that may have changed,
+// the look-up is told.
+func TestLookupOfWhatIsMadeAnew(t *testing.T) {
+	for _, c := range []struct{ value, altered string }{
+		{`${fields.code ?? "none"}-1`, "[]"},
+		{`${string(lead.submissions)}`, "[referralCode]"},
+		{`${string(score)}-${fields.code ?? "none"}`, "[referralCode]"},
+	} {
+		t.Run(c.value, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				refer := operations["refer"]
+				refer.Parameters = []lodestone.Parameter{{Name: "referralCode", Type: lodestone.FieldText, Required: true, Finds: true}}
+				b.acct.Operations = map[string]lodestone.Operation{"refer": refer}
+				text := "forms: {guide: {fields: {email: {type: email, required: true}, code: {type: text}}}}\nscoring: {bands: {any: 0}}\n" +
+					"sequences: {guide: {when: true, steps: [{name: refer, do: provider.refer, with: {referralCode: '" + c.value + "'}}]}}\n"
+				set, err := rules.Compile([]rules.File{{Name: "r.yaml", Data: []byte(text)}}, rules.Options{Operations: map[string]lodestone.Operation{"provider.refer": refer}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.book.Store(sequencer.NewRulebook(set))
+				var altered string
+				b.p.find = func(a connectors.Act, _ int) (connectors.Finding, error) {
+					altered = fmt.Sprint(a.Altered)
+					return connectors.Finding{State: connectors.Unclear}, nil
+				}
+				b.submit(ada, nil, nil)
+				ctx, cancel := context.WithCancel(context.Background())
+				b.s = scheduler.New(scheduler.Config{Store: b.store, Rulebook: b.book.Load, Accounts: map[string]scheduler.Account{"provider": b.acct}, History: doubtful{}})
+				done := make(chan error, 1)
+				go func() { done <- b.s.Run(ctx) }()
+				b.stop = func() { cancel(); <-done }
+				after(time.Hour)
+				if altered != c.altered || b.p.count() != 0 {
+					t.Errorf("the look-up is told that %s may differ, want %s; %d acts", altered, c.altered, b.p.count())
+				}
+				b.end()
+			})
+		})
+	}
+}

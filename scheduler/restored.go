@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lodestonehq/lodestone"
@@ -62,6 +63,19 @@ func (l *lane) ended(ctx context.Context, email lodestone.Email, t *lodestone.To
 	return err
 }
 
+// changed names what may have been sent otherwise, before the restore, than it would be now: what holds links,
+// and, of what the provider finds the act by, what is made of more than was submitted.
+func (l *lane) changed(p *Passage, what Sending) []string {
+	out := slices.Clone(what.Hidden)
+	op := l.s.accounts[l.name].Operations[p.t.Operation]
+	for _, a := range p.step().With {
+		if q, _ := op.Parameter(a.Name); q.Finds && !a.Value.Lasting() && !slices.Contains(out, a.Name) {
+			out = append(out, a.Name)
+		}
+	}
+	return out
+}
+
 // doubt takes a touchpoint that may have been sent before the restore for a call whose outcome is not
 // known: it is looked up like any other, or held for a human.
 func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, what Sending, b Before) error {
@@ -91,7 +105,7 @@ func (l *lane) doubt(ctx context.Context, email lodestone.Email, p *Passage, wha
 	results, err := s.store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{
 		plan(sequencer.Moved{
 			Touchpoint: p.t.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointIntended,
-			Reason: lodestone.ReasonRestored, Parameters: what.Kept, Verdicts: p.verdicts, Detail: detail,
+			Reason: lodestone.ReasonRestored, Parameters: what.Kept, Hidden: l.changed(p, what), Verdicts: p.verdicts, Detail: detail,
 		}, first),
 		plan(unknown, s.now()),
 	}})

@@ -81,7 +81,7 @@ func (p *planner) operated(ev *Operated) error {
 			t.Attempts++ // the one whose outcome stayed open was made
 		}
 		t.Forgiven = t.Attempts
-		t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
+		t.Intended, t.GivenUp, t.Lookups, t.Parameters, t.Hidden = time.Time{}, time.Time{}, 0, nil, nil
 		p.note(e, t, t.Reason).Attempt = t.Attempts
 	case Cancel, Skip:
 		t.State, t.Reason = lodestone.TouchpointCancelled, lodestone.ReasonCancelled
@@ -132,7 +132,7 @@ func (p *planner) operatedFailed(ev *Operated) error {
 	t := *kept.Touchpoint
 	t.State, t.Reason, t.DueAt, t.Delays = lodestone.TouchpointScheduled, lodestone.ReasonReopened, p.now, 0
 	t.Forgiven = t.Attempts
-	t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
+	t.Intended, t.GivenUp, t.Lookups, t.Parameters, t.Hidden = time.Time{}, time.Time{}, 0, nil, nil
 
 	i := slices.IndexFunc(p.lead.Enrollments, func(e lodestone.Enrollment) bool { return e.ID == kept.ID })
 	active := p.lead.Active()

@@ -52,6 +52,7 @@ type Moved struct {
 	Ends       lodestone.EnrollmentState // the enrollment ends with this; empty: the sequence goes on
 	Verdicts   []lodestone.Verdict
 	Parameters map[string]any // for intended: what will be sent, its links hidden
+	Hidden     []string       // of Parameters: those that are sent otherwise
 	Counted    bool           // for intended: the attempt counts; for scheduled: it counted after all
 	GivenUp    time.Time      // for unknown: when the call was given up
 	Intended   time.Time      // for look-ups: of the intent that was looked up; another one now is ErrMoved

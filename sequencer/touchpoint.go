@@ -134,7 +134,7 @@ func (p *planner) moved(m *Moved) error {
 			if m.Counted {
 				t.Attempts++
 			}
-			t.Intended, t.GivenUp, t.Lookups, t.Parameters = time.Time{}, time.Time{}, 0, nil
+			t.Intended, t.GivenUp, t.Lookups, t.Parameters, t.Hidden = time.Time{}, time.Time{}, 0, nil, nil
 		}
 		switch m.Reason {
 		case lodestone.ReasonPaused, lodestone.ReasonResumed, lodestone.ReasonOutsideWindow, lodestone.ReasonCapped,
@@ -144,7 +144,7 @@ func (p *planner) moved(m *Moved) error {
 			t.Delays++
 		}
 	case lodestone.TouchpointIntended:
-		t.Intended, t.Parameters, t.GivenUp, t.Lookups = p.now, m.Parameters, time.Time{}, 0
+		t.Intended, t.Parameters, t.Hidden, t.GivenUp, t.Lookups = p.now, m.Parameters, m.Hidden, time.Time{}, 0
 	case lodestone.TouchpointUnknown:
 		t.DueAt = m.DueAt
 		if !m.GivenUp.IsZero() {

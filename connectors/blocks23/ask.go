@@ -99,6 +99,9 @@ func (c *connector) findChange(ctx context.Context, act connectors.Act) (connect
 	if !ok {
 		return unclear("the act names no referral")
 	}
+	if len(act.Altered) > 0 {
+		return unclear("whether the referral has what was sent in %s cannot be seen: it is not known exactly, because links that work are not kept", strings.Join(act.Altered, ", "))
+	}
 	wanted, fault := c.arguments(act)
 	if fault != nil {
 		return unclear("the act could not have been sent: %s", fault.Detail)

@@ -127,6 +127,7 @@ func Kind() connectors.Kind {
 		Keys:       []string{AppID, Form, FieldNames, SubscriptionForm, AppIDHeader},
 		Operations: ops,
 		Endpoints:  catalogue(),
+		FoundBy:    map[string][]string{opUpdate: {"unique_id"}, opDelete: {"unique_id"}},
 		Check:      true, // it can be asked; open refuses to ask unless it was told whom
 		Open:       open,
 	}

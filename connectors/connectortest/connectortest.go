@@ -17,9 +17,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,6 +68,7 @@ func Run(t *testing.T, c Case) {
 	for _, act := range c.Acts {
 		t.Run("act/"+act.Operation, func(t *testing.T) { c.acts(t, act) })
 		t.Run("find/"+act.Operation, func(t *testing.T) { c.finds(t, act) })
+		t.Run("found by/"+act.Operation, func(t *testing.T) { c.foundBy(t, act) })
 	}
 	t.Run("check", c.checks)
 	t.Run("settings", c.settings)
@@ -381,6 +384,55 @@ func (c Case) finds(t *testing.T, act Act) {
 			}
 			c.hidden(t, "evidence", f.Evidence, act.Email)
 		})
+	}
+}
+
+// foundBy checks that every parameter of the act by which it is looked up is said to be one, and that nothing is
+// asked where what was sent in one is not kept.
+func (c Case) foundBy(t *testing.T, act Act) {
+	op, _ := c.Kind.Operation(act.Operation)
+	by := c.Kind.FoundBy[act.Operation]
+	for _, name := range by {
+		if _, ok := op.Parameter(name); !ok {
+			t.Errorf("FoundBy names %s, which %s does not take", name, act.Operation)
+		}
+	}
+	var mu sync.Mutex
+	var asked []string
+	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		asked = append(asked, r.Method+" "+r.URL.String()+" "+string(body))
+		mu.Unlock()
+		answering(404, `{}`)(w, r)
+	}))
+	defer p.Close()
+	find := func(name, value string, altered ...string) (requests string, f connectors.Finding) {
+		looked := act.Act
+		looked.Altered, looked.Parameters = altered, maps.Clone(act.Parameters)
+		if looked.Parameters == nil {
+			looked.Parameters = map[string]any{}
+		}
+		looked.Parameters[name] = value
+		asked = nil
+		f, _ = c.open(t, p.URL, patient).Find(t.Context(), looked)
+		return strings.Join(asked, "\n"), f
+	}
+	for _, q := range op.Parameters {
+		if q.Type != lodestone.FieldText || len(q.Values) > 0 {
+			continue
+		}
+		one, _ := find(q.Name, "lodestone-one")
+		two, _ := find(q.Name, "lodestone-two")
+		if one != two && !slices.Contains(by, q.Name) {
+			t.Errorf("the look-up asks by %s, and FoundBy does not say so:\n%s\n%s", q.Name, one, two)
+		}
+		if !slices.Contains(by, q.Name) {
+			continue
+		}
+		if asked, f := find(q.Name, "lodestone-one", q.Name); asked != "" || f.State != connectors.Unclear || !strings.Contains(f.Evidence, q.Name) {
+			t.Errorf("with a %s that is not as it was sent, the look-up asks %q and finds %+v; want that it is unclear", q.Name, asked, f)
+		}
 	}
 }
 

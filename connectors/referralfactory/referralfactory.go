@@ -117,9 +117,13 @@ func Kind() connectors.Kind {
 		Keys:       []string{CampaignID},
 		Operations: offered(),
 		Endpoints:  endpoints,
-		Check:      true,
-		Open:       open,
-		Timeout:    30 * time.Second, // single calls were seen to take 25 s (client)
+		FoundBy: map[string][]string{
+			lodestone.VerbRefer: {referrerField, referrerValue},
+			opCreate:            {referrerField, referrerValue},
+		},
+		Check:   true,
+		Open:    open,
+		Timeout: 30 * time.Second, // single calls were seen to take 25 s (client)
 	}
 }
 

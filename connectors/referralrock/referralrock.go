@@ -88,6 +88,7 @@ func Kind() connectors.Kind {
 		Secrets:    []string{PublicKey, PrivateKey},
 		Operations: slices.Clone(operations),
 		Endpoints:  endpoints,
+		FoundBy:    map[string][]string{lodestone.VerbRefer: {"externalIdentifier"}},
 		Check:      true,
 		Open:       open,
 	}

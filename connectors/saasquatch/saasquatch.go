@@ -101,7 +101,11 @@ func Kind() connectors.Kind {
 		Keys:       []string{Tenant, APIKeyAs},
 		Operations: slices.Clone(acts),
 		Endpoints:  catalogue(),
-		Open:       open,
+		FoundBy: map[string][]string{
+			lodestone.VerbRefer: {"referredByCodes"},
+			opApply:             {"accountId", "userId", "code"},
+		},
+		Open: open,
 	}
 }
 

@@ -75,6 +75,7 @@ type version struct {
 const maxVersions = 64
 
 func newVersions(store Store, opts rules.Options, scale float64) *versions {
+	opts.Kept = true
 	return &versions{store: store, opts: opts, scale: scale, known: map[string]version{}}
 }
 
