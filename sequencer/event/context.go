@@ -11,98 +11,100 @@ import (
 
 // context reads what the page knew. It is never a reason to reject: what does not fit is left out
 // with a note. now is the submission's time.
-func (d *decoder) context(v any, now time.Time) lodestone.Context {
+func (d *decoder) context(v value, now time.Time) lodestone.Context {
 	var c lodestone.Context
-	o := d.part("context", v)
-	if o == nil {
+	if !d.part("context", v) {
 		return c
 	}
 	c = lodestone.Context{
-		Page:         d.text("context.page", o["page"]),
-		IP:           d.ip(o["ip"]),
-		UserAgent:    d.text("context.user_agent", o["user_agent"]),
-		Timezone:     d.text("context.timezone", o["timezone"]),
-		ReferralCode: d.text("context.referral_code", o["referral_code"]),
+		Page:         d.text("context", v, "page"),
+		IP:           d.ip(v),
+		UserAgent:    d.text("context", v, "user_agent"),
+		Timezone:     d.text("context", v, "timezone"),
+		ReferralCode: d.text("context", v, "referral_code"),
 	}
-	c.UTM = d.utm("context.utm", o["utm"])
-	c.UTMFirst = d.utm("context.utm_first", o["utm_first"])
-	c.Consent = d.consent(o["consent"], now)
-	d.leftOut("context holds what is not known", o,
-		oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "utm_first", "consent", "token"))
+	c.UTM = d.utm("context.utm", v.of("utm"))
+	c.UTMFirst = d.utm("context.utm_first", v.of("utm_first"))
+	c.Consent = d.consent(v.of("consent"), now)
+	d.leftOut("context", unknown, v, inContext)
 	return c
 }
 
+// unknown is why a part of the context was left out.
+const unknown = " holds what is not known"
+
+var (
+	inData    = oneOf("fields", "context", "backfill")
+	inContext = oneOf("page", "ip", "user_agent", "timezone", "referral_code", "utm", "utm_first", "consent", "token")
+	inUTM     = oneOf("source", "medium", "campaign", "term", "content")
+	inConsent = oneOf("marketing", "text", "at")
+)
+
 // utm reads the campaign parameters of a page's address.
-func (d *decoder) utm(name string, v any) (out lodestone.UTM) {
-	u := d.part(name, v)
-	if u == nil {
+func (d *decoder) utm(name string, v value) (out lodestone.UTM) {
+	if !d.part(name, v) {
 		return out
 	}
-	d.leftOut(name+" holds what is not known", u, oneOf("source", "medium", "campaign", "term", "content"))
+	d.leftOut(name, unknown, v, inUTM)
 	return lodestone.UTM{
-		Source:   d.text(name+".source", u["source"]),
-		Medium:   d.text(name+".medium", u["medium"]),
-		Campaign: d.text(name+".campaign", u["campaign"]),
-		Term:     d.text(name+".term", u["term"]),
-		Content:  d.text(name+".content", u["content"]),
+		Source:   d.text(name, v, "source"),
+		Medium:   d.text(name, v, "medium"),
+		Campaign: d.text(name, v, "campaign"),
+		Term:     d.text(name, v, "term"),
+		Content:  d.text(name, v, "content"),
 	}
 }
 
 // consent reads what the person agreed to; nil when nothing was said. A word that cannot be read is
 // no consent: where somebody was asked, the answer counts as a refusal until it is clear.
-func (d *decoder) consent(v any, now time.Time) *lodestone.Consent {
-	o := d.part("context.consent", v)
-	if o == nil {
+func (d *decoder) consent(v value, now time.Time) *lodestone.Consent {
+	if !d.part("context.consent", v) {
 		return nil
 	}
 	var c lodestone.Consent
-	switch given, ok := truth(o["marketing"]); {
+	marketing := v.of("marketing")
+	switch given, ok := truth(marketing); {
 	case ok:
 		c.Marketing = given
-	case o["marketing"] == nil:
+	case marketing.kind() == absent:
 		d.note("context.consent does not say marketing: it was left out")
 		return nil
 	default:
-		d.note("context.consent.marketing is %s that is not true, false or on: taken as refused", kindOf(o["marketing"]))
+		d.note("context.consent.marketing is %s that is not true, false or on: taken as refused", kindOf(marketing))
 	}
-	c.Text = d.text("context.consent.text", o["text"])
-	if at := d.text("context.consent.at", o["at"]); at != "" {
+	c.Text = d.text("context.consent", v, "text")
+	if at := d.text("context.consent", v, "at"); at != "" {
 		if t, ok := readTime(at); ok {
 			c.At = notAfter(t, now)
 		} else {
 			d.note("context.consent.at is not a time as in 2026-11-20T09:00:00Z: it was left out")
 		}
 	}
-	d.leftOut("context.consent holds what is not known", o, oneOf("marketing", "text", "at"))
+	d.leftOut("context.consent", unknown, v, inConsent)
 	return &c
 }
 
-// part is v as an object; nil without a note when absent, with one when it is something else.
-func (d *decoder) part(name string, v any) map[string]any {
-	switch o := v.(type) {
-	case nil:
-		return nil
-	case map[string]any:
-		return o
+// part reports whether v is an object; when it is something else that is noted.
+func (d *decoder) part(name string, v value) bool {
+	if v.kind() != isObject && v.kind() != absent {
+		d.note("%s is %s, want an object: it was left out", name, kindOf(v))
 	}
-	d.note("%s is %s, want an object: it was left out", name, kindOf(v))
-	return nil
+	return v.kind() == isObject
 }
 
-func (d *decoder) text(name string, v any) string {
-	switch s := v.(type) {
-	case nil:
+// text is the text that a part of the context holds under a name; what is none is noted.
+func (d *decoder) text(part string, in value, name string) string {
+	v := in.of(name)
+	if v.kind() != isText && v.kind() != absent {
+		d.note("%s.%s is %s, want a text: it was left out", part, name, kindOf(v))
 		return ""
-	case string:
-		return s
 	}
-	d.note("%s is %s, want a text: it was left out", name, kindOf(v))
-	return ""
+	return v.text()
 }
 
 // ip reads a network address as [netip.Addr] writes it.
-func (d *decoder) ip(v any) string {
-	s := strings.TrimSpace(d.text("context.ip", v))
+func (d *decoder) ip(in value) string {
+	s := strings.TrimSpace(d.text("context", in, "ip"))
 	if s == "" {
 		return ""
 	}

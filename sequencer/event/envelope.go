@@ -21,9 +21,9 @@ const maxID = 512
 // envelope is what a message says apart from its data.
 type envelope struct {
 	id   string
-	at   time.Time      // never later than the stream's timestamp
-	data map[string]any // the data, or in plain JSON the object that was sent
-	ce   bool           // a CloudEvent, structured or binary
+	at   time.Time // never later than the stream's timestamp
+	data value     // the data, or in plain JSON the object that was sent
+	ce   bool      // a CloudEvent, structured or binary
 }
 
 // open reads the envelope of a message whose CloudEvents type must satisfy isType. On a fault the
@@ -72,34 +72,32 @@ func (e *envelope) structured(m Message, isType func(string) bool) *fault {
 		return f
 	}
 	e.ce = true
-	attr := make(map[string]string, 5)
-	for _, name := range []string{"source", "id", "specversion", "type", "time"} {
-		switch x := o[name].(type) {
-		case string:
-			attr[name] = x
-		case nil:
-		default:
-			f = cmp.Or(f, &fault{lodestone.ReasonBadEnvelope, "the event's " + name + " is " + kindOf(x) + ", want a text"})
+	attribute := func(name string) string {
+		v := o.of(name)
+		if v.kind() != isText && v.kind() != absent {
+			f = cmp.Or(f, &fault{lodestone.ReasonBadEnvelope, "the event's " + name + " is " + kindOf(v) + ", want a text"})
+			return ""
 		}
+		return v.text()
 	}
-	e.named(attr["source"], attr["id"])
+	source, id, version, typ, at := attribute("source"), attribute("id"), attribute("specversion"), attribute("type"), attribute("time")
+	e.named(source, id)
 	if f != nil {
 		return f
 	}
-	if f := e.attributes(m, attr["specversion"], attr["type"], attr["time"], isType); f != nil {
+	if f := e.attributes(m, version, typ, at, isType); f != nil {
 		return f
 	}
-	data, there := o["data"]
-	encoded, base64There := o["data_base64"]
+	data, there := o.lookup("data")
+	encoded, base64There := o.lookup("data_base64")
 	switch {
 	case there && base64There:
 		return &fault{lodestone.ReasonBadEnvelope, "the event has both data and data_base64; send one of them"}
 	case base64There:
-		text, ok := encoded.(string)
-		if !ok {
+		if encoded.kind() != isText {
 			return &fault{lodestone.ReasonBadEnvelope, "the event's data_base64 is " + kindOf(encoded) + ", want a text"}
 		}
-		raw, err := base64.StdEncoding.DecodeString(text)
+		raw, err := base64.StdEncoding.DecodeString(encoded.text())
 		if err != nil {
 			return &fault{lodestone.ReasonBadEnvelope, "the event's data_base64 is not Base64 (RFC 4648, section 4)"}
 		}
@@ -251,26 +249,25 @@ func differ(values []string) bool {
 	return false
 }
 
-func object(v any, what string) (map[string]any, *fault) {
-	o, ok := v.(map[string]any)
-	if !ok {
+func object(v value, what string) (value, *fault) {
+	if v.kind() != isObject {
 		return nil, &fault{lodestone.ReasonNotAnObject, what + " is " + kindOf(v) + ", want an object"}
 	}
-	return o, nil
+	return v, nil
 }
 
 // kindOf names the kind of a JSON value, never the value.
-func kindOf(v any) string {
-	switch v.(type) {
-	case nil:
+func kindOf(v value) string {
+	switch v.kind() {
+	case absent:
 		return "nothing"
-	case bool:
+	case isBool:
 		return "true or false"
-	case number, float64:
+	case isNumber:
 		return "a number"
-	case string:
+	case isText:
 		return "a text"
-	case []any:
+	case isList:
 		return "a list"
 	}
 	return "an object"
@@ -282,9 +279,10 @@ func (f *fault) reject(name, id string, email lodestone.Email) *lodestone.Reject
 }
 
 // guessEmail reads the address under the usual name, for a rejection whose form is not known.
-func guessEmail(fields map[string]any) lodestone.Email {
-	s, _ := fields["email"].(string)
-	if len(s) > 4*utf8.UTFMax*lodestone.MaxEmail {
+func guessEmail(fields value) lodestone.Email {
+	v := fields.of("email")
+	s := v.text()
+	if v.kind() != isText || len(s) > 4*utf8.UTFMax*lodestone.MaxEmail {
 		return ""
 	}
 	e, err := lodestone.ParseEmail(s)

@@ -2,7 +2,7 @@ package event
 
 import (
 	"fmt"
-	"maps"
+	"iter"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -11,9 +11,134 @@ import (
 	"github.com/lodestonehq/lodestone"
 )
 
-// number is a JSON number as it was written. It becomes a float64 where one is wanted; as a text it
-// keeps every digit of a long customer number.
+// value is a JSON value: the node of its own, and after it those of what it holds, in the order of the
+// text. The empty value is null, which stands for absent as well.
+type value []node
+
+type node struct {
+	name string // under which an object holds it
+	text string // of a text; of a number and a boolean as it was written
+	size uint32 // nodes of the value, this one counts
+	kind kind
+}
+
+type kind uint8
+
+// The kinds of values.
+const (
+	absent kind = iota
+	isBool
+	isNumber
+	isText
+	isList
+	isObject
+)
+
+func (v value) kind() kind {
+	if len(v) == 0 {
+		return absent
+	}
+	return v[0].kind
+}
+
+// text is that of a text, a number or a boolean; "" of what is none of them.
+func (v value) text() string {
+	if len(v) == 0 {
+		return ""
+	}
+	return v[0].text
+}
+
+// inner goes through what an object or a list holds.
+func (v value) inner() iter.Seq[value] {
+	return func(yield func(value) bool) {
+		if len(v) == 0 {
+			return
+		}
+		for rest := v[1:]; len(rest) > 0; rest = rest[rest[0].size:] {
+			if !yield(rest[:rest[0].size]) {
+				return
+			}
+		}
+	}
+}
+
+// lookup is what an object holds under a name; false when the name is not there.
+func (v value) lookup(name string) (value, bool) {
+	if v.kind() != isObject {
+		return nil, false
+	}
+	for rest := v[1:]; len(rest) > 0; rest = rest[rest[0].size:] {
+		if rest[0].name == name {
+			return rest[:rest[0].size], true
+		}
+	}
+	return nil, false
+}
+
+// of is what an object holds under a name; empty where it is not there, and for what is no object.
+func (v value) of(name string) value {
+	found, _ := v.lookup(name)
+	return found
+}
+
+// number is a JSON number as it was written, in the trees that paths lead through: as a text it keeps
+// every digit of a long customer number.
 type number string
+
+// tree is the value as nil, bool, number, string, []any and map[string]any.
+func (v value) tree() any {
+	switch v.kind() {
+	case isBool:
+		return v.text() == "true"
+	case isNumber:
+		return number(v.text())
+	case isText:
+		return v.text()
+	case isList:
+		list := []any{}
+		for e := range v.inner() {
+			list = append(list, e.tree())
+		}
+		return list
+	case isObject:
+		o := map[string]any{}
+		for e := range v.inner() {
+			o[e[0].name] = e.tree()
+		}
+		return o
+	}
+	return nil
+}
+
+// valueOf is the value of a tree; an object's members come in no order.
+func valueOf(tree any) value { return value(nil).with("", tree) }
+
+// with is v and after it the nodes of a tree.
+func (v value) with(name string, tree any) value {
+	at := len(v)
+	v = append(v, node{name: name})
+	switch x := tree.(type) {
+	case bool:
+		v[at].kind, v[at].text = isBool, strconv.FormatBool(x)
+	case number:
+		v[at].kind, v[at].text = isNumber, string(x)
+	case string:
+		v[at].kind, v[at].text = isText, x
+	case []any:
+		v[at].kind = isList
+		for _, e := range x {
+			v = v.with("", e)
+		}
+	case map[string]any:
+		v[at].kind = isObject
+		for name, e := range x {
+			v = v.with(name, e)
+		}
+	}
+	v[at].size = uint32(len(v) - at)
+	return v
+}
 
 // fault is an objection without the parts that every rejection has.
 type fault struct {
@@ -23,15 +148,17 @@ type fault struct {
 
 func (f *fault) Error() string { return string(f.reason) + ": " + f.detail }
 
-// readJSON reads one JSON text (RFC 8259) in a single pass into nil, bool, number, string, []any and
-// map[string]any. It is stricter than encoding/json: see the package comment. Texts without escapes
-// share the memory of the message.
-func readJSON(data []byte) (any, *fault) {
+// readJSON reads one JSON text (RFC 8259) in a single pass. It is stricter than encoding/json: see the
+// package comment. Texts without escapes share one copy of the message.
+func readJSON(data []byte) (value, *fault) {
 	r := reader{s: string(data)}
 	if !utf8.ValidString(r.s) {
 		return nil, &fault{lodestone.ReasonNotJSON, "the body is not UTF-8; send it as UTF-8"}
 	}
-	v := r.value()
+	// Before each node but the first stands a comma or the bracket of what holds it. Beyond a size that
+	// is usual the nodes grow as they come, because commas in a text cost a sender nothing.
+	r.out = make(value, 0, min(1+strings.Count(r.s, ",")+strings.Count(r.s, "{")+strings.Count(r.s, "["), 64))
+	r.value("")
 	r.blank()
 	if r.fault == nil && r.i < len(r.s) {
 		r.fail("there is something after the JSON value")
@@ -39,13 +166,14 @@ func readJSON(data []byte) (any, *fault) {
 	if r.fault != nil {
 		return nil, r.fault
 	}
-	return v, nil
+	return r.out, nil
 }
 
 type reader struct {
 	s     string
 	i     int
 	depth int
+	out   value  // what was read so far
 	fault *fault // the first; everything stops at it
 }
 
@@ -75,37 +203,44 @@ func (r *reader) next() byte {
 	return r.s[r.i]
 }
 
-func (r *reader) value() any {
+// value reads a value under a name.
+func (r *reader) value(name string) {
 	switch c := r.next(); {
 	case c == '{':
-		return r.object()
+		r.object(name)
 	case c == '[':
-		return r.list()
+		r.list(name)
 	case c == '"':
-		return r.text()
+		r.add(name, isText, r.text())
 	case c == '-' || c >= '0' && c <= '9':
-		return r.number()
+		r.number(name)
 	case c == 't':
-		return r.word("true", true)
+		r.word(name, isBool, "true")
 	case c == 'f':
-		return r.word("false", false)
+		r.word(name, isBool, "false")
 	case c == 'n':
-		return r.word("null", nil)
+		r.word(name, absent, "null")
 	case c == 0 && r.i >= len(r.s):
 		r.fail("the JSON text ends too early")
 	default:
 		r.fail("this is no JSON value")
 	}
-	return nil
 }
 
-func (r *reader) word(w string, v any) any {
+func (r *reader) add(name string, k kind, text string) {
+	r.out = append(r.out, node{name: name, text: text, size: 1, kind: k})
+}
+
+func (r *reader) word(name string, k kind, w string) {
 	if !strings.HasPrefix(r.s[r.i:], w) {
 		r.fail("this is no JSON value")
-		return nil
+		return
 	}
 	r.i += len(w)
-	return v
+	if k == absent {
+		w = ""
+	}
+	r.add(name, k, w)
 }
 
 // enter goes one level down; leave comes back up.
@@ -118,91 +253,107 @@ func (r *reader) enter() bool {
 	return true
 }
 
-func (r *reader) leave() {
+// leave ends the object or list that began at a node.
+func (r *reader) leave(at int) {
 	r.i++
 	r.depth--
+	r.out[at].size = uint32(len(r.out) - at)
 }
 
-func (r *reader) object() map[string]any {
-	if !r.enter() {
-		return nil
+func (r *reader) object(name string) {
+	at := len(r.out)
+	if r.add(name, isObject, ""); !r.enter() {
+		return
 	}
-	m := make(map[string]any)
 	if r.next() == '}' {
-		r.leave()
-		return m
+		r.leave(at)
+		return
 	}
-	for {
+	var names map[string]struct{} // of an object of many
+	for n := 0; ; n++ {
 		if r.next() != '"' {
 			r.fail("a key is expected here")
-			return nil
+			return
 		}
-		at := r.i
+		start, first := r.i, len(r.out)
 		key := r.text()
 		if r.next() != ':' {
 			r.fail("a colon is expected here")
-			return nil
+			return
 		}
 		r.i++
-		v := r.value()
+		r.value(key)
 		if r.fault != nil {
-			return nil
+			return
 		}
-		before := len(m)
-		if before == 8 { // from here on a map grows by being built anew, again and again
-			m = r.roomy(m)
-		}
-		if m[key] = v; len(m) == before {
-			r.i = at
+		twice := false
+		if names, twice = noted(names, r.out[at+1:first], n, key); twice {
+			r.i = start
 			r.fail("a key is there twice in one object")
-			return nil
+			return
 		}
 		switch r.next() {
 		case ',':
 			r.i++
 		case '}':
-			r.leave()
-			return m
+			r.leave(at)
+			return
 		default:
 			r.fail("a comma or the end of the object is expected here")
-			return nil
+			return
 		}
 	}
 }
 
-// roomy returns m with room for the keys that seem to follow in its object.
-func (r *reader) roomy(m map[string]any) map[string]any {
-	const most = 256 // so that objects inside each other do not each make room for one that is large
-	rest, _, _ := strings.Cut(r.s[r.i:], "}")
-	out := make(map[string]any, len(m)+1+min(strings.Count(rest, `":`), most))
-	maps.Copy(out, m)
-	return out
+// few is how many names are compared one by one; of more there is a map.
+const few = 16
+
+// noted notes the name of another member of an object, and reports whether one of the n before has it.
+func noted(names map[string]struct{}, before value, n int, name string) (map[string]struct{}, bool) {
+	if names == nil {
+		if n >= few {
+			names = make(map[string]struct{}, 4*few)
+		}
+		for ; len(before) > 0; before = before[before[0].size:] {
+			if before[0].name == name {
+				return names, true
+			}
+			if names != nil {
+				names[before[0].name] = struct{}{}
+			}
+		}
+		if names == nil {
+			return nil, false
+		}
+	}
+	n = len(names)
+	names[name] = struct{}{}
+	return names, len(names) == n
 }
 
-func (r *reader) list() []any {
-	if !r.enter() {
-		return nil
+func (r *reader) list(name string) {
+	at := len(r.out)
+	if r.add(name, isList, ""); !r.enter() {
+		return
 	}
-	l := []any{}
 	if r.next() == ']' {
-		r.leave()
-		return l
+		r.leave(at)
+		return
 	}
 	for {
-		v := r.value()
+		r.value("")
 		if r.fault != nil {
-			return nil
+			return
 		}
-		l = append(l, v)
 		switch r.next() {
 		case ',':
 			r.i++
 		case ']':
-			r.leave()
-			return l
+			r.leave(at)
+			return
 		default:
 			r.fail("a comma or the end of the list is expected here")
-			return nil
+			return
 		}
 	}
 }
@@ -301,19 +452,19 @@ func (r *reader) hex(i int) (rune, bool) {
 	return u, true
 }
 
-func (r *reader) number() any {
+func (r *reader) number(name string) {
 	n := numberLen(r.s[r.i:])
 	if n == 0 {
 		r.fail("this is no JSON number")
-		return nil
+		return
 	}
 	lit := r.s[r.i : r.i+n]
 	if _, ok := toFloat(lit); !ok {
 		r.fail("a number is out of range")
-		return nil
+		return
 	}
 	r.i += n
-	return number(lit)
+	r.add(name, isNumber, lit)
 }
 
 // numberLen is the length of the JSON number that s begins with, 0 when it begins with none.
@@ -359,7 +510,7 @@ func toFloat(lit string) (float64, bool) {
 	return f + 0, err == nil
 }
 
-// plain turns every number inside v into a float64, in place, and returns v.
+// plain turns every number inside a tree into a float64, in place, and returns it.
 func plain(v any) any {
 	switch x := v.(type) {
 	case number:

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func TestObjectsOfManyKeys(t *testing.T) {
 			members = append(members, fmt.Sprintf(`"k%d" : {"inner":"}\":%d"}`, i, i))
 		}
 		v, f := readJSON([]byte("{" + strings.Join(members, ",") + "}"))
-		m, _ := v.(map[string]any)
+		m, _ := v.tree().(map[string]any)
 		if f != nil || len(m) != n {
 			t.Fatalf("%d keys: %d read, %v", n, len(m), f)
 		}
@@ -30,6 +31,24 @@ func TestObjectsOfManyKeys(t *testing.T) {
 				t.Errorf("%d keys with k%d twice: %v", n, i, f)
 			}
 		}
+	}
+}
+
+// What is null counts as absent everywhere, and is never noted.
+func TestNullIsAbsent(t *testing.T) {
+	m := Message{Subject: FormsPrefix + "pricing-guide", Seq: 1, Time: taken, Data: []byte(`{"backfill":null,"fields":{"email":"ada@example.com","first_name":null,"company_size":null,"newsletter":null},` +
+		`"context":{"page":null,"ip":null,"user_agent":null,"timezone":null,"referral_code":null,"utm":null,"utm_first":{"source":null},"consent":{"marketing":true,"text":null,"at":null}}}`)}
+	s, rejected := DecodeSubmission(m, declared)
+	if rejected != nil {
+		t.Fatal(rejected.Detail)
+	}
+	if want := (lodestone.Context{Consent: &lodestone.Consent{Marketing: true}}); !reflect.DeepEqual(s.Context, want) || len(s.Fields) != 1 || len(s.Notes) != 0 {
+		t.Errorf("fields %v, context %+v, notes %q; want the address and the consent", s.Fields, s.Context, s.Notes)
+	}
+	m.Subject = SignalsPrefix + "opt_out"
+	m.Data = []byte(`{"email":"ada@example.com","at":null,"detail":null}`)
+	if g, rejected := DecodeSignal(m); rejected != nil || g.Detail != nil || !g.At.Equal(taken) {
+		t.Errorf("signal %+v, %v; want no detail, and the time of the stream", g, rejected)
 	}
 }
 

@@ -10,39 +10,42 @@ import (
 // mapped finds the three parts in a payload that another tool made. What the map does not lead to is
 // taken as our own forms have it, so that a form with a map can be posted by both: own is the
 // payload's fields where that is an object.
-func (d *decoder) mapped(e *envelope, form *lodestone.Form, own map[string]any) (p payload, f *fault) {
+func (d *decoder) mapped(e *envelope, form *lodestone.Form) (p payload, f *fault) {
+	data, _ := e.data.tree().(map[string]any)
+	own, _ := data["fields"].(map[string]any)
 	find := func(target string) any {
 		path, ok := form.Map[target]
 		if !ok {
 			return nil
 		}
-		v := path.Find(e.data)
+		v := path.Find(any(data))
 		if v == nil {
 			v = path.Find(any(own))
 		}
 		return joined(v)
 	}
-	around := e.data // where our own names are looked for
+	around := data // where our own names are looked for
 	var context map[string]any
 	if own != nil {
 		around = own
-		c, _ := e.data["context"].(map[string]any)
+		c, _ := data["context"].(map[string]any)
 		context = c
 		if f := p.readBackfill(e.data); f != nil {
 			return payload{}, f
 		}
 	}
-	p.fields = make(map[string]any, len(form.Fields))
+	fields := make(map[string]any, len(form.Fields))
 	for name := range form.Fields {
 		v := find(name)
 		if v == nil {
 			v = around[name]
 		}
 		if v != nil {
-			p.fields[name] = v
+			fields[name] = v
 		}
 	}
-	p.context = d.mappedContext(context, form, find)
+	p.fields = valueOf(fields)
+	p.context = valueOf(d.mappedContext(context, form, find))
 	d.mappedEnvelope(e, find)
 	return p, nil
 }
@@ -55,7 +58,7 @@ func joined(v any) any {
 	}
 	texts := make([]string, 0, len(list))
 	for _, e := range list {
-		text, wrong := take(e, lodestone.FieldText)
+		text, wrong := take(valueOf(e), lodestone.FieldText)
 		s, ok := text.(string)
 		if wrong != "" || !ok {
 			return v
@@ -109,7 +112,7 @@ func (d *decoder) mappedEnvelope(e *envelope, find func(string) any) {
 	if e.ce {
 		return
 	}
-	if v, _ := take(find("submission.id"), lodestone.FieldText); v != nil && v != "" { // an empty one is none
+	if v, _ := take(valueOf(find("submission.id")), lodestone.FieldText); v != nil && v != "" { // an empty one is none
 		e.id = cleanID(v.(string))
 	}
 	switch v := find("submission.at").(type) {
@@ -133,6 +136,6 @@ func (d *decoder) mappedEnvelope(e *envelope, find func(string) any) {
 		}
 		e.at = notAfter(time.UnixMilli(int64(n*1000)).UTC(), e.at)
 	default:
-		d.note("submission.at is %s, want a time: the time of arrival was taken", kindOf(v))
+		d.note("submission.at is %s, want a time: the time of arrival was taken", kindOf(valueOf(v)))
 	}
 }

@@ -104,7 +104,11 @@ func (s *Seal) mac(m *Message, said []byte) []byte {
 
 // ObservedOf reads what was observed of a message whose seal was looked at; ok is false when nothing was.
 func ObservedOf(m *Message) (o Observed, ok bool) {
-	_, said, _ := strings.Cut(first(m.Header[HeaderObserved]), ".")
+	values := m.Header[HeaderObserved]
+	if len(values) == 0 {
+		return o, false
+	}
+	_, said, _ := strings.Cut(values[0], ".")
 	err := json.Unmarshal([]byte(said), &o)
 	return o, err == nil
 }
@@ -133,11 +137,11 @@ func (d *decoder) observed(c *lodestone.Context, m *Message) (visitor string) {
 }
 
 // honeypot notes that the field which people do not see was filled in.
-func honeypot(c *lodestone.Context, form *lodestone.Form, fields map[string]any) {
+func honeypot(c *lodestone.Context, form *lodestone.Form, fields value) {
 	if form.Honeypot == "" {
 		return
 	}
-	if v, _ := take(fields[form.Honeypot], lodestone.FieldText); v == nil {
+	if v, _ := take(fields.of(form.Honeypot), lodestone.FieldText); v == nil {
 		return
 	}
 	if c.Evidence == nil {

@@ -22,17 +22,17 @@ func DecodeSignal(m Message) (lodestone.Signal, *lodestone.Rejection) {
 	if f != nil {
 		return lodestone.Signal{}, f.reject("", e.id, "")
 	}
-	email, f := address(e.data["email"], "email")
+	email, f := address(e.data.of("email"), "email")
 	if f != nil {
 		return lodestone.Signal{}, f.reject("", e.id, "")
 	}
 	s := lodestone.Signal{ID: e.id, Kind: lodestone.SignalKind(kind), Email: email, At: e.at, Received: m.Time.UTC(), Seq: m.Seq}
-	if at, ok := e.data["at"].(string); ok {
-		if t, ok := readTime(at); ok {
+	if at := e.data.of("at"); at.kind() == isText {
+		if t, ok := readTime(at.text()); ok {
 			s.At = notAfter(t, m.Time)
 		}
 	}
-	switch d := plain(e.data["detail"]).(type) {
+	switch d := plain(e.data.of("detail").tree()).(type) {
 	case nil:
 	case map[string]any:
 		s.Detail = d

@@ -68,31 +68,30 @@ func (d *decoder) note(format string, args ...any) {
 
 // payload is the data of a submission in its three parts.
 type payload struct {
-	fields   map[string]any
-	context  any
+	fields   value // an object
+	context  value
 	backfill bool
 }
 
 // split finds the three parts. In plain JSON an object whose fields is no object is the fields
 // itself; a CloudEvent always says fields. Where the form has a map, it is asked first.
 func (d *decoder) split(e *envelope, form *lodestone.Form) (payload, *fault) {
-	fields, ok := e.data["fields"].(map[string]any)
 	if form != nil && len(form.Map) > 0 {
-		return d.mapped(e, form, fields)
+		return d.mapped(e, form)
 	}
-	if !ok && !e.ce {
+	fields := e.data.of("fields")
+	switch {
+	case fields.kind() == isObject:
+	case !e.ce:
 		return payload{fields: e.data}, nil
+	default:
+		return payload{}, &fault{lodestone.ReasonNotAnObject, "the data's fields is " + kindOf(fields) + ", want an object"}
 	}
-	if !ok {
-		return payload{}, &fault{lodestone.ReasonNotAnObject, "the data's fields is " + kindOf(e.data["fields"]) + ", want an object"}
-	}
-	p := payload{fields: fields, context: e.data["context"]}
+	p := payload{fields: fields, context: e.data.of("context")}
 	if f := p.readBackfill(e.data); f != nil {
 		return payload{}, f
 	}
-	d.leftOut("the data holds more than fields, context and backfill", e.data, func(name string) bool {
-		return name == "fields" || name == "context" || name == "backfill"
-	})
+	d.leftOut("the data", " holds more than fields, context and backfill", e.data, inData)
 	return p, nil
 }
 
@@ -128,11 +127,11 @@ type fieldFault struct {
 	field string
 }
 
-func (p *payload) readBackfill(data map[string]any) *fault {
-	switch b := data["backfill"].(type) {
-	case nil:
-	case bool:
-		p.backfill = b
+func (p *payload) readBackfill(data value) *fault {
+	switch b := data.of("backfill"); b.kind() {
+	case absent:
+	case isBool:
+		p.backfill = b.text() == "true"
 	default:
 		// Guessing here could enroll, and write to, a whole list of old leads.
 		return &fault{lodestone.ReasonBadEnvelope, "the data's backfill is " + kindOf(b) + ", want true or false"}
@@ -142,9 +141,10 @@ func (p *payload) readBackfill(data map[string]any) *fault {
 
 // fields takes what the form declares. The address comes first, then the others by name. On a fault
 // the address is returned as far as it could be read.
-func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Email, map[string]any, []fieldFault) {
+func (d *decoder) fields(in value, form *lodestone.Form) (lodestone.Email, map[string]any, []fieldFault) {
 	var faults []fieldFault
-	email, f := address(in[form.Email], "the field "+form.Email)
+	find := findIn(in)
+	email, f := address(find.of(form.Email), "the field "+form.Email)
 	if f != nil {
 		faults = append(faults, fieldFault{f, form.Email})
 	}
@@ -155,7 +155,7 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 		if name == form.Email {
 			continue
 		}
-		v, wrong := take(in[name], declared.Type)
+		v, wrong := take(find.of(name), declared.Type)
 		switch {
 		case wrong == "" && v != nil:
 			out[name] = v
@@ -166,7 +166,7 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 	slices.Sort(objections)
 	for _, name := range objections {
 		declared := form.Fields[name]
-		_, wrong := take(in[name], declared.Type)
+		_, wrong := take(find.of(name), declared.Type)
 		switch {
 		case wrong != "" && declared.Required:
 			faults = append(faults, fieldFault{&fault{lodestone.ReasonBadField, "the required field " + name + " " + wrong}, name})
@@ -179,19 +179,44 @@ func (d *decoder) fields(in map[string]any, form *lodestone.Form) (lodestone.Ema
 	if len(faults) > 0 {
 		return email, nil, faults
 	}
-	d.leftOut("the form does not declare", in, func(name string) bool {
+	d.leftOut("the form", " does not declare", in, func(name string) bool {
 		_, ok := form.Fields[name]
 		return ok || name == form.Email || name == form.Honeypot
 	})
 	return email, out, nil
 }
 
+// finder finds members of an object: with a map, where there are too many to look at each for every
+// field of a form.
+type finder struct {
+	in     value
+	byName map[string]value
+}
+
+func findIn(in value) finder {
+	f := finder{in: in}
+	if len(in) > 2*few {
+		f.byName = make(map[string]value, 2*few)
+		for v := range in.inner() {
+			f.byName[v[0].name] = v
+		}
+	}
+	return f
+}
+
+func (f finder) of(name string) value {
+	if f.byName != nil {
+		return f.byName[name]
+	}
+	return f.in.of(name)
+}
+
 // address reads the value that must be the lead's address.
-func address(v any, what string) (lodestone.Email, *fault) {
-	switch s := v.(type) {
-	case nil:
-	case string:
-		email, err := lodestone.ParseEmail(s)
+func address(v value, what string) (lodestone.Email, *fault) {
+	switch v.kind() {
+	case absent:
+	case isText:
+		email, err := lodestone.ParseEmail(v.text())
 		switch {
 		case err == nil:
 			return email, nil
@@ -206,78 +231,73 @@ func address(v any, what string) (lodestone.Email, *fault) {
 
 // take turns a JSON value into one of a declared type. Both results are empty for an absent or blank
 // value; wrong says what does not fit.
-func take(v any, t lodestone.FieldType) (value any, wrong string) {
-	text, isText := v.(string)
-	if v == nil || isText && strings.TrimSpace(text) == "" {
+func take(v value, t lodestone.FieldType) (taken any, wrong string) {
+	if v.kind() == absent || v.kind() == isText && strings.TrimSpace(v.text()) == "" {
 		return nil, ""
 	}
 	switch t {
 	case lodestone.FieldEmail:
-		if !isText {
+		if v.kind() != isText {
 			return nil, "is " + kindOf(v) + ", want an email address"
 		}
-		e, err := lodestone.ParseEmail(text)
+		e, err := lodestone.ParseEmail(v.text())
 		if err != nil {
 			return nil, "is " + err.Error()
 		}
 		return string(e), ""
 	case lodestone.FieldNumber:
-		lit, ok := v.(number)
-		if isText && numberLen(text) == len(text) {
-			lit, ok = number(text), true
-		}
-		if ok {
-			if f, inRange := toFloat(string(lit)); inRange {
-				return f, ""
-			}
-			return nil, "is out of range"
-		}
-		if isText {
+		switch {
+		case v.kind() == isNumber:
+			f, _ := toFloat(v.text())
+			return f, ""
+		case v.kind() != isText:
+			return nil, "is " + kindOf(v) + ", want a number"
+		case numberLen(v.text()) != len(v.text()):
 			return nil, "is a text that is not exactly a number"
 		}
-		return nil, "is " + kindOf(v) + ", want a number"
+		if f, inRange := toFloat(v.text()); inRange {
+			return f, ""
+		}
+		return nil, "is out of range"
 	case lodestone.FieldBoolean:
 		if b, ok := truth(v); ok {
 			return b, ""
 		}
-		if isText {
+		if v.kind() == isText {
 			return nil, "is a text that is not exactly true, false or on"
 		}
 		return nil, "is " + kindOf(v) + ", want true or false"
 	}
-	switch x := v.(type) {
-	case string:
-		return v, "" // not x: that would copy the text's header to the heap
-	case bool:
-		return strconv.FormatBool(x), ""
-	case number:
-		return x.text(), ""
+	switch v.kind() {
+	case isText, isBool:
+		return v.text(), ""
+	case isNumber:
+		return v.numberText(), ""
 	}
 	return nil, "is " + kindOf(v) + ", want a text"
 }
 
 // truth reads a boolean, or the texts that stand for one; a ticked box of a web form says on.
-func truth(v any) (value, ok bool) {
-	switch v {
-	case true, "true", "on":
+func truth(v value) (given, ok bool) {
+	switch {
+	case v.kind() != isBool && v.kind() != isText:
+		return false, false
+	case v.text() == "true" || v.text() == "on":
 		return true, true
-	case false, "false":
-		return false, true
 	}
-	return false, false
+	return false, v.text() == "false"
 }
 
-// text is the number as a text: whole numbers with all their digits, others in the shortest form
+// numberText is a number as a text: whole numbers with all their digits, others in the shortest form
 // that is the same number.
-func (n number) text() string {
-	lit := string(n)
-	if !strings.ContainsAny(lit, ".eE") {
-		if lit == "-0" {
+func (v value) numberText() string {
+	if !strings.ContainsAny(v.text(), ".eE") {
+		if v.text() == "-0" {
 			return "0"
 		}
-		return lit
+		return v.text()
 	}
-	f, _ := toFloat(lit)
+	f, _ := toFloat(v.text())
 	if a := max(f, -f); a != 0 && (a < 1e-6 || a >= 1e21) {
 		return strconv.FormatFloat(f, 'e', -1, 64)
 	}
@@ -291,11 +311,11 @@ const (
 
 // leftOut notes which keys of o are not known. Names come from outside, so only those that look like
 // names are repeated: anything else could be somebody's address.
-func (d *decoder) leftOut(why string, o map[string]any, known func(string) bool) {
+func (d *decoder) leftOut(part, why string, o value, known func(string) bool) {
 	var names []string
 	odd := 0
-	for name := range o {
-		switch {
+	for v := range o.inner() {
+		switch name := v[0].name; {
 		case known(name):
 		case isName(name):
 			names = append(names, name)
@@ -322,7 +342,7 @@ func (d *decoder) leftOut(why string, o map[string]any, known func(string) bool)
 	case odd > 0:
 		list = fmt.Sprintf("%d names", odd)
 	}
-	d.note("%s: %s; left out", why, list)
+	d.note("%s%s: %s; left out", part, why, list)
 }
 
 // isName reports whether s is made of ASCII letters, digits and what stands between words, and
