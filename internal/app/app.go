@@ -368,6 +368,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	if w.web != nil {
 		answers.Go(func() error { return w.serve(serving, w.web, w.handler, 2*time.Second, w.certificate) })
 	}
+	answers.Go(func() error { w.readThrough(commands, readThroughAfter); return nil })
 
 	w.ready.set("")
 	// From the signal on, not only when the last call in flight has ended.
@@ -568,6 +569,9 @@ func (w *Worker) reasons() (list []Notice) {
 
 // warnings says what is amiss although work goes on.
 func (w *Worker) warnings() (list []Notice) {
+	if err := w.store.Damage(); err != nil {
+		list = append(list, Notice{"store_damaged", err.Error() + "; " + boltstore.DamageRemedy})
+	}
 	if faults := w.faults.Load(); faults != nil && len(*faults) > 0 {
 		detail := fmt.Sprintf("faults in the rule files: %d; the last good version goes on", len(*faults))
 		if w.book.Load() == nil {

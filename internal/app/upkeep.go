@@ -28,6 +28,27 @@ const (
 	upkeepEvery     = time.Hour
 )
 
+// A store file that was opened by its mark is read through when the first minute, in which what is overdue goes
+// out, is over, and in so small a part of the time that nothing waits for it.
+const (
+	readThroughAfter = time.Minute
+	readThroughShare = 50
+)
+
+// readThrough reads the store file through while work goes on, and says when it is damaged.
+func (w *Worker) readThrough(ctx context.Context, after time.Duration) {
+	if !w.store.Unread() || !pause(ctx, after) {
+		return
+	}
+	begun := time.Now()
+	switch err := w.store.ReadThrough(ctx, readThroughShare); {
+	case err == nil:
+		w.log.DebugContext(ctx, "the store file was read through", "took", time.Since(begun))
+	case ctx.Err() == nil:
+		w.log.ErrorContext(ctx, "the store file is damaged", "error", err, "remedy", boltstore.DamageRemedy)
+	}
+}
+
 // sayOverdue tells what fell due while the worker was away.
 func (w *Worker) sayOverdue(ctx context.Context) {
 	counts, oldest, err := w.store.Overdue(ctx, time.Now())

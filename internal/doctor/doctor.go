@@ -147,8 +147,15 @@ func (r *Report) OpenFailed(err error) {
 // it still has to learn after a restore.
 func (r *Report) Store(ctx context.Context, s *boltstore.Store) {
 	const check = "store"
-	faults, err := s.Check(ctx)
-	if err != nil {
+	// With plain reads first: on a damaged page the walk that follows would end the process.
+	var faults []string
+	err := s.ReadThrough(ctx, 1)
+	if damage := s.Damage(); damage != nil {
+		r.Find(check, boltstore.DamageRemedy, "%v", damage)
+	} else if err == nil {
+		faults, err = s.Check(ctx)
+	}
+	if err != nil && s.Damage() == nil {
 		faults = append(faults, err.Error())
 	}
 	for i, f := range faults {

@@ -137,6 +137,7 @@ func (s *Store) commit(group []*request) error {
 	if err != nil {
 		err = fmt.Errorf("commit: %w", err)
 		s.failing.Store(&err)
+		s.failed.Store(true)
 		return err
 	}
 	s.failing.Store(nil)

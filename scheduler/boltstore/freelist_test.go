@@ -102,7 +102,7 @@ func TestDamagedFreePagesAreRefused(t *testing.T) {
 			if err := os.WriteFile(path, broken, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := inspect(path, time.Second); !errors.Is(err, ErrNotAStore) || !strings.Contains(err.Error(), c.says) {
+			if _, err := inspect(path, time.Second, false); !errors.Is(err, ErrNotAStore) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("err = %v; want one that says %q", err, c.says)
 			}
 		})

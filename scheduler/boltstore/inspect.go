@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"io/fs"
+	mathbits "math/bits"
 	"os"
 	"runtime"
 	"sync"
@@ -18,8 +19,8 @@ import (
 // bbolt maps the file into memory and follows the page numbers that it finds there, in goroutines of
 // its own, so a page number that leads nowhere ends the process with a signal that nobody can catch.
 // A file is therefore read once with plain reads before it is opened: every page that the tree leads
-// to, its place, its kind and the bounds of what it says it holds. That costs about as much as bbolt's
-// own walk at an open, and the pages are in memory for it afterwards.
+// to, its place, its kind and the bounds of what it says it holds. Only one that nobody has touched since
+// it was closed whole is opened at once, and read through later ([Store.ReadThrough]).
 
 // The parts of bbolt's file format, version 2, that are looked at.
 const (
@@ -35,62 +36,190 @@ const (
 	noFreelist     = ^uint64(0)
 	manyFree       = 0xFFFF // the number of free pages follows in eight bytes
 	maxBucketDepth = 8
+	maxLevels      = 128 // of pages below each other, through buckets in buckets: far more than there are
 )
 
-// inspector walks one file, as many branches of its trees at a time as there are processors.
+// inspector walks one file level by level: the pages of a level are read in the order in which they stand in
+// the file, neighbours with one read, on as many processors as there are.
 type inspector struct {
 	f         io.ReaderAt
 	pageSize  int
 	highWater uint64
-	seen      []atomic.Uint64 // one bit a page
-	pages     sync.Pool       // of *[]byte, for pages without overflow
-
-	free   chan struct{} // one for each walker beside the first
-	others sync.WaitGroup
-	mu     sync.Mutex // guards fault
-	fault  error      // the first that another walker found
+	heads     [2][pageHeader + metaSize]byte
+	seen      []atomic.Uint64 // one bit a page that something leads to
+	below     []atomic.Uint64 // one bit a page of the next level
+	found     atomic.Bool     // below holds any
+	bufs      sync.Pool       // of *[]byte, for what is read at a time
 }
 
-// inspect reads a store file with plain reads and says whether bbolt can open it. The error is
-// [ErrNotAStore], [ErrInUse] after wait, or the system's.
-func inspect(path string, wait time.Duration) error {
+// inspect reads a store file with plain reads and says whether bbolt can open it. Where trust allows it, one
+// whose mark says that nobody touched it since it was closed is only looked at where it begins, and read is when
+// it was last read through; otherwise it is zero. The error is [ErrNotAStore], [ErrInUse] after wait, or the
+// system's.
+func inspect(path string, wait time.Duration, trust bool) (read time.Time, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return read, err
 	}
 	defer f.Close()
 	unlock, err := lockShared(f, wait)
 	if err != nil {
-		return err
+		return read, err
 	}
 	defer unlock()
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return read, err
 	}
 	if info.Mode()&fs.ModeType != 0 {
-		return fmt.Errorf("%w: it is no file", ErrNotAStore)
+		return read, fmt.Errorf("%w: it is no file", ErrNotAStore)
 	}
 	in := &inspector{f: f}
 	root, freelist, err := in.meta(info.Size())
 	if err != nil {
-		return err
+		return read, err
+	}
+	if trust && freelist != noFreelist {
+		read = takeMark(path, f, in, time.Now())
 	}
 	in.seen = make([]atomic.Uint64, in.highWater/64+1)
-	in.pages.New = func() any { b := make([]byte, in.pageSize); return &b }
-	in.free = make(chan struct{}, runtime.GOMAXPROCS(0)-1)
 	var listed []byte
 	if freelist != noFreelist {
-		if listed, _, err = in.page(freelist, flagFreelist, make([]byte, in.pageSize)); err != nil {
+		if err := in.claim(freelist); err != nil {
+			return read, err
+		}
+		if listed, _, err = in.page(freelist, flagFreelist, make([]byte, in.pageSize), in.claim); err != nil {
+			return read, err
+		}
+	}
+	if read.IsZero() {
+		if err := in.trees(root); err != nil {
+			return read, err
+		}
+	}
+	if listed == nil {
+		return read, nil
+	}
+	return read, in.unused(listed)
+}
+
+// trees walks everything that the root page leads to.
+func (in *inspector) trees(root uint64) error {
+	in.bufs.New = func() any { b := make([]byte, stretchWords*64*in.pageSize); return &b }
+	in.below = make([]atomic.Uint64, len(in.seen))
+	if err := in.lead(root); err != nil {
+		return err
+	}
+	for level := 0; in.found.Load(); level++ {
+		if level == maxLevels {
+			return damaged("its pages lie more than %d deep", maxLevels)
+		}
+		bits := in.below
+		in.below = make([]atomic.Uint64, len(bits))
+		in.found.Store(false)
+		if err := in.level(bits); err != nil {
 			return err
 		}
 	}
-	err = in.tree(root, 0)
-	in.others.Wait() // it holds the file until then
-	if err = errors.Join(err, in.fault); err != nil || listed == nil {
+	return nil
+}
+
+// lead takes a page into the next level. Nothing else may have led to it.
+func (in *inspector) lead(id uint64) error {
+	if err := in.claim(id); err != nil {
 		return err
 	}
-	return in.unused(listed)
+	in.below[id/64].Or(1 << (id % 64))
+	if !in.found.Load() {
+		in.found.Store(true)
+	}
+	return nil
+}
+
+// claim says that something leads to a page.
+func (in *inspector) claim(id uint64) error {
+	if id < 2 || id >= in.highWater {
+		return damaged("something leads to page %d of %d", id, in.highWater)
+	}
+	if bit := uint64(1) << (id % 64); in.seen[id/64].Or(bit)&bit != 0 {
+		return damaged("page %d is used twice", id)
+	}
+	return nil
+}
+
+const (
+	stretchWords = 4 // what is read at a time lies within so many words of a level's bits: 1 MiB of pages of 4 KiB
+	maxGap       = 4 // pages that are read although nobody asked for them, because a read of its own costs more
+)
+
+// level reads the pages whose bits are set. Which of several faults it finds is not said.
+func (in *inspector) level(bits []atomic.Uint64) error {
+	var next atomic.Uint64
+	var fault atomic.Pointer[error]
+	var walkers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		walkers.Go(func() {
+			buf := in.bufs.Get().(*[]byte)
+			defer in.bufs.Put(buf)
+			for fault.Load() == nil {
+				from := (next.Add(1) - 1) * stretchWords
+				if from >= uint64(len(bits)) {
+					return
+				}
+				if err := in.stretch(bits, from, min(from+stretchWords, uint64(len(bits))), *buf); err != nil {
+					fault.CompareAndSwap(nil, &err)
+					return
+				}
+			}
+		})
+	}
+	walkers.Wait()
+	if err := fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// stretch reads the pages of some words of a level's bits.
+func (in *inspector) stretch(bits []atomic.Uint64, from, to uint64, buf []byte) error {
+	var ids [stretchWords * 64]uint64
+	n := 0
+	for w := from; w < to; w++ {
+		for set := bits[w].Load(); set != 0; set &= set - 1 {
+			ids[n] = w*64 + uint64(mathbits.TrailingZeros64(set))
+			n++
+		}
+	}
+	for list := ids[:n]; len(list) > 0; {
+		run := 1
+		for run < len(list) && list[run]-list[run-1] <= maxGap {
+			run++
+		}
+		first := list[0]
+		b := buf[:(list[run-1]-first+1)*uint64(in.pageSize)]
+		if err := in.read(b, first); err != nil {
+			return err
+		}
+		for _, id := range list[:run] {
+			at := (id - first) * uint64(in.pageSize)
+			page, kind, err := in.whole(id, flagBranch|flagLeaf, b[at:], in.claim)
+			if err == nil {
+				err = in.elements(id, page, kind, 0, in.lead)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		list = list[run:]
+	}
+	return nil
+}
+
+func (in *inspector) read(b []byte, id uint64) error {
+	if _, err := in.f.ReadAt(b, int64(id)*int64(in.pageSize)); err != nil {
+		return fmt.Errorf("read page %d: %w", id, err)
+	}
+	return nil
 }
 
 // unused checks the list of free pages, when the trees were walked: what it names is written over sooner or
@@ -118,34 +247,6 @@ func (in *inspector) unused(list []byte) error {
 	return nil
 }
 
-// failed returns what another walker found.
-func (in *inspector) failed() error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.fault
-}
-
-// child walks from one page down, beside the caller when a walker is free. What that one finds is found by
-// [inspector.failed].
-func (in *inspector) child(id uint64, depth int) error {
-	select {
-	case in.free <- struct{}{}:
-	default:
-		return in.tree(id, depth)
-	}
-	in.others.Go(func() {
-		defer func() { <-in.free }()
-		if err := in.tree(id, depth); err != nil {
-			in.mu.Lock()
-			if in.fault == nil {
-				in.fault = err
-			}
-			in.mu.Unlock()
-		}
-	})
-	return in.failed()
-}
-
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotAStore, fmt.Sprintf(format, args...))
 }
@@ -156,7 +257,7 @@ func (in *inspector) meta(size int64) (root, freelist uint64, err error) {
 	found := false
 	at := []int64{0, int64(os.Getpagesize())}
 	for i := 0; i < len(at); i++ {
-		b := make([]byte, pageHeader+metaSize)
+		b := in.heads[i][:]
 		if _, err := in.f.ReadAt(b, at[i]); err != nil {
 			if errors.Is(err, io.EOF) {
 				continue
@@ -191,54 +292,44 @@ func (in *inspector) meta(size int64) (root, freelist uint64, err error) {
 	return root, freelist, nil
 }
 
-// page reads one page with its overflow and checks that it stands where it says, that it is of one of
-// the kinds wanted and that nothing else led to it. head has room for one page, and is what is returned of a
-// page without overflow.
-func (in *inspector) page(id uint64, kinds uint16, head []byte) (b []byte, kind uint16, err error) {
-	if id < 2 || id >= in.highWater {
-		return nil, 0, damaged("something leads to page %d of %d", id, in.highWater)
+// page reads one page with its overflow. head has room for one page, and is what is returned of a page without
+// overflow. See [inspector.whole].
+func (in *inspector) page(id uint64, kinds uint16, head []byte, claim func(uint64) error) (b []byte, kind uint16, err error) {
+	if err := in.read(head, id); err != nil {
+		return nil, 0, err
 	}
-	if _, err := in.f.ReadAt(head, int64(id)*int64(in.pageSize)); err != nil {
-		return nil, 0, fmt.Errorf("read page %d: %w", id, err)
-	}
-	overflow := uint64(binary.NativeEndian.Uint32(head[12:]))
-	kind = binary.NativeEndian.Uint16(head[8:])
+	return in.whole(id, kinds, head, claim)
+}
+
+// whole checks that a page stands where it says, that it is of one of the kinds wanted and that nothing else led
+// to its overflow, and returns it with that. b begins with the page; what of its overflow is not in b is read.
+func (in *inspector) whole(id uint64, kinds uint16, b []byte, claim func(uint64) error) ([]byte, uint16, error) {
+	overflow := uint64(binary.NativeEndian.Uint32(b[12:]))
+	kind := binary.NativeEndian.Uint16(b[8:])
 	switch {
-	case binary.NativeEndian.Uint64(head) != id:
-		return nil, 0, damaged("page %d says that it is page %d", id, binary.NativeEndian.Uint64(head))
+	case binary.NativeEndian.Uint64(b) != id:
+		return nil, 0, damaged("page %d says that it is page %d", id, binary.NativeEndian.Uint64(b))
 	case kind&kinds != kind || kind == 0 || kind&(kind-1) != 0:
 		return nil, 0, damaged("page %d is of kind %#x", id, kind)
 	case id+overflow >= in.highWater:
 		return nil, 0, damaged("page %d goes on to %d of %d", id, id+overflow, in.highWater)
 	}
-	for n := id; n <= id+overflow; n++ {
-		if in.seen[n/64].Or(1<<(n%64))&(1<<(n%64)) != 0 {
-			return nil, 0, damaged("page %d is used twice", n)
+	for n := id + 1; n <= id+overflow; n++ {
+		if err := claim(n); err != nil {
+			return nil, 0, err
 		}
 	}
-	if overflow == 0 {
-		return head, kind, nil
+	size := (overflow + 1) * uint64(in.pageSize)
+	if size <= uint64(len(b)) {
+		return b[:size:size], kind, nil
 	}
-	b = make([]byte, (overflow+1)*uint64(in.pageSize))
-	if _, err := in.f.ReadAt(b, int64(id)*int64(in.pageSize)); err != nil {
-		return nil, 0, fmt.Errorf("read page %d: %w", id, err)
-	}
-	return b, kind, nil
+	b = make([]byte, size)
+	return b, kind, in.read(b, id)
 }
 
-// tree walks from one page down. depth counts the buckets that it is in.
-func (in *inspector) tree(id uint64, depth int) error {
-	head := in.pages.Get().(*[]byte)
-	defer in.pages.Put(head)
-	b, kind, err := in.page(id, flagBranch|flagLeaf, *head)
-	if err != nil {
-		return err
-	}
-	return in.elements(id, b, kind, depth)
-}
-
-// elements checks what a page holds, and follows it.
-func (in *inspector) elements(id uint64, b []byte, kind uint16, depth int) error {
+// elements checks what a page holds, and tells lead of each page that it leads to. depth counts the buckets
+// within the page that it is in.
+func (in *inspector) elements(id uint64, b []byte, kind uint16, depth int, lead func(uint64) error) error {
 	count := int(binary.NativeEndian.Uint16(b[10:]))
 	if pageHeader+count*elementHeader > len(b) || kind == flagBranch && count == 0 {
 		return damaged("page %d says that it holds %d elements", id, count)
@@ -265,11 +356,11 @@ func (in *inspector) elements(id uint64, b []byte, kind uint16, depth int) error
 		last = key
 		switch {
 		case kind == flagBranch:
-			if err := in.child(binary.NativeEndian.Uint64(e[8:]), depth); err != nil {
+			if err := lead(binary.NativeEndian.Uint64(e[8:])); err != nil {
 				return err
 			}
 		case flags == leafIsBucket:
-			if err := in.bucket(id, value, depth+1); err != nil {
+			if err := in.bucket(id, value, depth+1, lead); err != nil {
 				return err
 			}
 		}
@@ -278,17 +369,17 @@ func (in *inspector) elements(id uint64, b []byte, kind uint16, depth int) error
 }
 
 // bucket follows a bucket to its root page, or into itself where it is small.
-func (in *inspector) bucket(id uint64, value []byte, depth int) error {
+func (in *inspector) bucket(id uint64, value []byte, depth int, lead func(uint64) error) error {
 	const head = 16
 	if len(value) < head || depth > maxBucketDepth {
 		return damaged("a bucket on page %d cannot be read", id)
 	}
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return in.tree(root, depth)
+		return lead(root)
 	}
 	inline := value[head:]
 	if len(inline) < pageHeader || binary.NativeEndian.Uint16(inline[8:]) != flagLeaf {
 		return damaged("a bucket on page %d cannot be read", id)
 	}
-	return in.elements(id, inline, flagLeaf, depth)
+	return in.elements(id, inline, flagLeaf, depth, lead)
 }

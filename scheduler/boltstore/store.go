@@ -98,6 +98,10 @@ type Store struct {
 	copied   atomic.Bool
 	restored atomic.Pointer[Restored] // nil: it was not
 	failing  atomic.Pointer[error]    // of the last commit; nil: it succeeded
+	failed   atomic.Bool              // one has failed since it was opened
+	unread   atomic.Bool              // its file was not read through yet
+	read     atomic.Int64             // when it was, in seconds since 1970
+	damage   atomic.Pointer[error]    // what was found when it was; nil: nothing
 	max      int
 	wrote    atomic.Bool // since it was opened; who only reads a store leaves its file as it was
 
@@ -128,12 +132,20 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := create(path, opts.Wait); err != nil {
 		return nil, err
 	}
-	db, err := openFile(path, opts.Wait)
+	db, read, err := openTrusted(path, opts.Wait, true)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{path: path, max: opts.MaxWrites, requests: make(chan *request), done: make(chan struct{})}
 	s.db.Store(db)
+	s.unread.Store(!read.IsZero())
+	if read.IsZero() {
+		read = time.Now()
+	}
+	s.read.Store(read.Unix())
+	if err := dropMark(path); err != nil {
+		return nil, errors.Join(openError(path, err), db.Close())
+	}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -188,10 +200,18 @@ func create(path string, wait time.Duration) error {
 // quick: the freelist is not written with every commit but by Close, and the mapping is made large at once, because
 // growing it would stop the writer until every reader is done. Address space is all that this costs.
 func openFile(path string, wait time.Duration) (*bolt.DB, error) {
+	db, _, err := openTrusted(path, wait, false)
+	return db, err
+}
+
+// openTrusted is openFile for a file that may have a mark. Where trust allows it and the mark holds, the file is
+// not read through, and read is when it last was; otherwise it is zero.
+func openTrusted(path string, wait time.Duration, trust bool) (_ *bolt.DB, read time.Time, err error) {
 	for {
+		read = time.Time{}
 		if _, err := os.Stat(path); err == nil {
-			if err := inspect(path, wait); err != nil {
-				return nil, openError(path, err)
+			if read, err = inspect(path, wait, trust); err != nil {
+				return nil, read, openError(path, err)
 			}
 		}
 		var opened *os.File
@@ -206,20 +226,20 @@ func openFile(path string, wait time.Duration) (*bolt.DB, error) {
 			db, err = bolt.Open(path, 0o600, opts)
 		}
 		if err != nil {
-			return nil, openError(path, err)
+			return nil, read, openError(path, err)
 		}
 		// While the lock was waited for, the file may have been put aside for another one, by a restore
 		// or a compaction. What was opened then is not what stands there.
 		mine, err := opened.Stat()
 		if err != nil {
-			return nil, errors.Join(openError(path, err), db.Close())
+			return nil, read, errors.Join(openError(path, err), db.Close())
 		}
 		there, err := os.Stat(path)
 		if err == nil && os.SameFile(mine, there) {
-			return db, nil
+			return db, read, nil
 		}
 		if err := db.Close(); err != nil {
-			return nil, openError(path, err)
+			return nil, read, openError(path, err)
 		}
 	}
 }
@@ -393,11 +413,15 @@ func (s *Store) Close() error {
 	s.swap.Lock() // what writes past the writer is done
 	defer s.swap.Unlock()
 	db := s.db.Load()
+	var err error
 	if s.wrote.Load() {
 		// A list of free pages that stands in the file is read at the next open; without one bbolt reads all
 		// pages to make it. Where it cannot be written, that is what happens.
 		db.NoFreelistSync = false
-		_ = db.Update(func(*bolt.Tx) error { return nil })
+		err = db.Update(func(*bolt.Tx) error { return nil })
+	}
+	if err == nil && !s.failed.Load() && s.damage.Load() == nil {
+		_ = putMark(s.path, s.read.Load()) // where it cannot be made, the file is read through at the next open
 	}
 	return db.Close()
 }
@@ -415,6 +439,7 @@ func (s *Store) update(fn func(*bolt.Tx) error) error {
 		if errors.Is(err, ErrClosed) {
 			return err
 		}
+		s.failed.Store(true)
 		return fmt.Errorf("store: %w", err)
 	}
 	s.wrote.Store(true)
