@@ -20,6 +20,7 @@ func TestEachBenchRuns(t *testing.T) {
 		"dispatch": {Items: 200, Leads: 100},
 		"latency":  {Items: 50},
 		"backlog":  {Leads: 1000},
+		"large":    {Leads: 1000, Items: 200},
 	}
 	for _, b := range All {
 		t.Run(b.Name, func(t *testing.T) {
@@ -28,7 +29,7 @@ func TestEachBenchRuns(t *testing.T) {
 				t.Fatalf("give the bench %q a small size here", b.Name)
 			}
 			o.Dir, o.Rounds = t.TempDir(), 2
-			if b.Name == "backlog" {
+			if b.Name == "backlog" || b.Name == "large" {
 				o.Rounds = 1
 				idleFor = 0
 			}

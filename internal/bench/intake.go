@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
@@ -64,58 +65,16 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 
 	next := leads
 	var written [][]put
-	ours := func(ctx context.Context) (sample, error) {
-		written = nil
-		n := 0
-		for n < items { // publishing is not measured here
-			msgs := make([]*nats.Msg, min(1000, items-n))
-			for i := range msgs {
-				lead := next
-				if leads > 0 && i%2 == 0 {
-					lead = (next * 7919) % leads // half of them were here before
-				}
-				next++
-				msgs[i] = form(lead, next)
+	ours := func(ctx context.Context) (s sample, err error) {
+		s, written, err = takeIn(ctx, store, b, book, items, func() *nats.Msg {
+			lead := next
+			if leads > 0 && next%2 == 0 {
+				lead = (next * 7919) % leads // half of them were here before
 			}
-			if err := b.PublishBatch(ctx, msgs); err != nil {
-				return sample{}, err
-			}
-			n += len(msgs)
-		}
-		size := used(store)
-		counted := &commits{Store: store}
-		work, stop := context.WithCancel(ctx)
-		defer stop()
-		in := sequencer.NewIntake(sequencer.Config{
-			JetStream: b.JetStream(), Stream: sequencer.FormsStream, Store: counted, Rulebook: func() *sequencer.Rulebook { return book },
+			next++
+			return form(lead, next)
 		})
-		if err := in.Open(ctx); err != nil {
-			return sample{}, err
-		}
-		done := make(chan error, 1)
-		s, err := timed(items, func() error {
-			go func() { done <- in.Run(work) }()
-			select {
-			case <-in.CaughtUp():
-			case err := <-done:
-				done <- nil
-				return err
-			}
-			return nil
-		})
-		stop()
-		err = errors.Join(err, <-done)
-		s.disk = used(store) - size
-		if err != nil {
-			return s, err
-		}
-		if written, err = counted.written(ctx, store); err != nil {
-			return s, err
-		}
-		if counted.applied != items {
-			return s, fmt.Errorf("%d of %d submissions were applied", counted.applied, items)
-		}
-		return s, nil
+		return s, err
 	}
 	ceiling := func(context.Context) (sample, error) { return beside.batches(written, items) }
 	res := Result{
@@ -129,6 +88,54 @@ func intakeInto(ctx context.Context, r *run, leads int) error {
 		res.Name = "intake into an empty store"
 	}
 	return r.alternate(ctx, res, ours, ceiling)
+}
+
+// takeIn publishes items submissions and measures how they are taken in. It returns what each transaction put.
+func takeIn(ctx context.Context, store *boltstore.Store, b *broker.Broker, book *sequencer.Rulebook, items int, next func() *nats.Msg) (s sample, written [][]put, err error) {
+	for n := 0; n < items; { // publishing is not measured here
+		msgs := make([]*nats.Msg, min(1000, items-n))
+		for i := range msgs {
+			msgs[i] = next()
+		}
+		if err := b.PublishBatch(ctx, msgs); err != nil {
+			return s, nil, err
+		}
+		n += len(msgs)
+	}
+	size := used(store)
+	counted := &commits{Store: store}
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	in := sequencer.NewIntake(sequencer.Config{
+		JetStream: b.JetStream(), Stream: sequencer.FormsStream, Store: counted, Rulebook: func() *sequencer.Rulebook { return book },
+	})
+	if err := in.Open(ctx); err != nil {
+		return s, nil, err
+	}
+	done := make(chan error, 1)
+	s, err = timed(items, func() error {
+		go func() { done <- in.Run(work) }()
+		select {
+		case <-in.CaughtUp():
+		case err := <-done:
+			done <- nil
+			return err
+		}
+		return nil
+	})
+	stop()
+	err = errors.Join(err, <-done)
+	s.disk = used(store) - size
+	if err != nil {
+		return s, nil, err
+	}
+	if written, err = counted.written(ctx, store); err != nil {
+		return s, nil, err
+	}
+	if counted.applied != items {
+		return s, nil, fmt.Errorf("%d of %d submissions were applied", counted.applied, items)
+	}
+	return s, written, nil
 }
 
 // commits is a store that remembers which journal entries each transaction wrote, and no more: what is

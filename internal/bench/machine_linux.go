@@ -35,3 +35,12 @@ func ownMemory() int64 {
 	}
 	return 0
 }
+
+// machineMemory is how much memory the machine has, 0 when it cannot be told.
+func machineMemory() int64 {
+	var i syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&i); err != nil {
+		return 0
+	}
+	return int64(i.Totalram) * int64(i.Unit)
+}

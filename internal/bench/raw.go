@@ -13,18 +13,32 @@ import (
 
 // raw is a bbolt file that is given the same keys and values as the store, in the same batches, by a
 // program that does nothing else: the ceiling.
-type raw struct{ db *bolt.DB }
+type raw struct {
+	db      *bolt.DB
+	buckets []string // in the order of rawBuckets
+}
 
 var rawBuckets = []string{"leads", "due", "journal", "meta"}
 
-// openRaw opens the file with the store's own settings.
+// openRaw makes a file of its own.
 func openRaw(dir string) (*raw, error) {
-	db, err := bolt.Open(filepath.Join(dir, "raw.db"), 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: 64 << 30})
+	db, err := openBolt(filepath.Join(dir, "raw.db"))
 	if err != nil {
 		return nil, err
 	}
-	return &raw{db}, db.Update(func(tx *bolt.Tx) error {
-		for _, b := range rawBuckets {
+	r := &raw{db, rawBuckets}
+	return r, r.create()
+}
+
+// openBolt opens a file with the store's own settings.
+func openBolt(path string) (*bolt.DB, error) {
+	return bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: 64 << 30})
+}
+
+// create makes the buckets that are not there yet.
+func (r *raw) create() error {
+	return r.db.Update(func(tx *bolt.Tx) error {
+		for _, b := range r.buckets {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
@@ -74,7 +88,7 @@ func entryPuts(list []put, e *lodestone.Entry) ([]put, error) {
 func (r *raw) commit(list []put) error {
 	return r.db.Update(func(tx *bolt.Tx) error {
 		var open [4]*bolt.Bucket
-		for i, name := range rawBuckets {
+		for i, name := range r.buckets {
 			open[i] = tx.Bucket([]byte(name))
 		}
 		open[1].FillPercent, open[2].FillPercent = 0.9, 0.9 // as the store has it
