@@ -22,10 +22,30 @@ var linkLike = regexp.MustCompile(`(?i)((?:confirm|unsubscribe)(?:\\?/|%2f))[A-Z
 // HideLinks hides the links in a text that people are given to confirm or to unsubscribe: whoever has one
 // acts for the person.
 func HideLinks(text string) string {
-	if len(text) < 40 {
+	if !holdsToken(text) {
 		return text
 	}
 	return linkLike.ReplaceAllString(text, "${1}"+HiddenLink)
+}
+
+// leastToken is the fewest characters of a token that [linkLike] takes for one.
+const leastToken = 50
+
+// holdsToken reports whether a text holds what may be a token: nearly none does, and this is quickly seen.
+func holdsToken(text string) bool {
+	run := 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '-', c == '_', '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z',
+			c >= 0x80: // two letters beyond ASCII are s and k where case counts for nothing
+			if run++; run == leastToken {
+				return true
+			}
+		default:
+			run = 0
+		}
+	}
+	return false
 }
 
 // HideLinksIn hides links in the texts of a value as a step sends it, however deep. What held one is copied.

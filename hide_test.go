@@ -2,6 +2,7 @@ package lodestone
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -36,4 +37,16 @@ func TestHideLinks(t *testing.T) {
 	if got := e.Touchpoints[0].Arguments; !reflect.DeepEqual(got, want) {
 		t.Errorf("an entry of an earlier version shows %v, want %v", got, want)
 	}
+}
+
+func FuzzHideLinks(f *testing.F) {
+	long := strings.Repeat("k", 49)
+	for _, text := range []string{"confirm/" + long, "confirm/" + long + "k", "UNſUBSCRIBE%2F" + long + "-", "confirm/" + strings.Repeat("K", 50), "confirm/" + strings.Repeat("ſ", 49)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, want := HideLinks(text), linkLike.ReplaceAllString(text, "${1}"+HiddenLink); got != want {
+			t.Errorf("HideLinks(%q) = %q, want %q", text, got, want)
+		}
+	})
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/time/rate"
 
 	"github.com/lodestonehq/lodestone"
@@ -86,14 +85,13 @@ func Open(kind Kind, settings Settings, opts ...Option) (*Account, error) {
 		}
 		o.rt = newRoundTripper(settings, o.tls, o.dial)
 	}
-	if o.tracer == nil {
-		o.tracer = noop.NewTracerProvider()
-	}
 	t := &Transport{
-		tracer:   o.tracer.Tracer("github.com/lodestonehq/lodestone/connectors"),
 		settings: settings, rt: o.rt, slots: make(chan struct{}, settings.Concurrency),
 		rate:    rate.NewLimiter(rate.Limit(settings.Rate), settings.burst()),
 		breaker: newBreaker(), metrics: m, mask: newMask(settings.Secrets), state: o.state,
+	}
+	if o.tracer != nil {
+		t.tracer = o.tracer.Tracer("github.com/lodestonehq/lodestone/connectors")
 	}
 	c, err := kind.Open(settings, t)
 	if err != nil {
@@ -163,7 +161,7 @@ const maxReference = 300
 
 // Do performs an act. The error is a [*Fault].
 func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
-	ctx = hide(ctx, act.Email, personal(act.Parameters))
+	ctx = hide(ctx, act.Email, act.Parameters)
 	if err := a.admits(act); err != nil {
 		return Receipt{}, err
 	}
@@ -175,7 +173,9 @@ func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, a.fault(ctx, act.Operation, Unknown, lodestone.ReasonNoAnswer, err)
 	}
-	r.Detail = a.t.mask.text(r.Detail, hiddenIn(ctx)...)
+	if r.Detail != "" {
+		r.Detail = a.t.mask.text(r.Detail, hiddenIn(ctx)...)
+	}
 	r.Reference = r.Reference[:min(len(r.Reference), maxReference)]
 	return r, nil
 }
@@ -203,7 +203,7 @@ func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
 			return Finding{State: Unclear, Evidence: "the provider finds the act by " + name + ", and what was sent in it is not known exactly"}, nil
 		}
 	}
-	ctx = hide(ctx, act.Email, personal(act.Parameters))
+	ctx = hide(ctx, act.Email, act.Parameters)
 	f, err := a.connector.Find(ctx, act)
 	if err != nil {
 		return Finding{}, a.fault(ctx, act.Operation, Failed, lodestone.ReasonCheckFailed, err)

@@ -105,7 +105,7 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 		return Answer{}, err
 	}
 	a.connector.(Cataloguer).Sign(req)
-	ctx = hide(ctx, "", personal(arguments))
+	ctx = hide(ctx, "", arguments)
 	if m, ok := a.connector.(Metered); ok {
 		if !a.t.holds(ctx) { // else it waited before
 			m.Room(ctx)
@@ -127,30 +127,6 @@ func (a *Account) Call(ctx context.Context, operation string, arguments map[stri
 		return a.t.Read(ctx, c)
 	}
 	return a.t.Act(ctx, c)
-}
-
-// personal gathers what among arguments, however deep, may be an address, so that no error repeats it.
-func personal(arguments map[string]any) map[string]any {
-	found := map[string]any{}
-	var walk func(any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case string:
-			if strings.Contains(v, "@") {
-				found[strconv.Itoa(len(found))] = v
-			}
-		case []any:
-			for _, x := range v {
-				walk(x)
-			}
-		case map[string]any:
-			for _, x := range v {
-				walk(x)
-			}
-		}
-	}
-	walk(arguments)
-	return found
 }
 
 // readable accepts an empty body and JSON. Anything else after a success, a page of HTML say, leaves

@@ -18,17 +18,21 @@ type call struct {
 	Call
 	act    bool
 	answer Answer
-	hidden []hidden
+	names  *concealed // what must not be repeated of the request, beside its credentials
 }
+
+// hidden are the texts that no error about the request may repeat.
+func (k *call) hidden() []hidden { return append(credentials(k.Request.Header), k.names.forms()...) }
 
 // fault makes a fault in the class of an act; a read's is turned into what it means there.
 func (k *call) fault(class Class, reason lodestone.Reason, detail string, cause error) *Fault {
+	hidden := k.hidden()
 	f := &Fault{
 		Connector: k.t.settings.Name, Operation: k.Operation, Class: class, Reason: reason,
-		Status: k.answer.Status, Detail: k.t.mask.text(detail, k.hidden...), CountsAttempt: k.act,
+		Status: k.answer.Status, Detail: k.t.mask.text(detail, hidden...), CountsAttempt: k.act,
 	}
 	if cause != nil {
-		f.Err = &masked{text: k.t.mask.text(cause.Error(), k.hidden...), cause: cause}
+		f.Err = &masked{text: k.t.mask.text(cause.Error(), hidden...), cause: cause}
 	}
 	switch class {
 	case LockedOut, RateLimited:

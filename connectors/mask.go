@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/lodestonehq/lodestone"
 )
@@ -76,11 +77,28 @@ func (m mask) text(s string, also ...hidden) string {
 	if strings.ContainsAny(s, "@%\\&") { // what an address cannot do without, in any of its spellings
 		s = addressLike.ReplaceAllString(s, addressText)
 	}
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	if !isLine(s) {
+		s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	}
+	if len(s) <= maxDetail {
+		return s
+	}
 	if r := []rune(s); len(r) > maxDetail {
 		s = string(r[:maxDetail-1]) + "…"
 	}
 	return s
+}
+
+// isLine reports whether a text is words of printable ASCII with one space between them, as most are.
+func isLine(s string) bool {
+	space := true
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || space && s[i] == ' ' {
+			return false
+		}
+		space = s[i] == ' '
+	}
+	return s == "" || !space
 }
 
 // err gives an error whose text is masked.
@@ -91,32 +109,65 @@ func (m mask) err(err error) error {
 	return &masked{text: m.text(err.Error()), cause: err}
 }
 
-// hideKey marks a context with texts that no error about its requests may repeat.
+// hideKey marks a context with a *concealed: texts that no error about its requests may repeat.
 type hideKey struct{}
 
-// hide keeps an address, and what a rule gave as one, out of the errors of the requests made with the
-// context. The pattern for addresses would miss a part of some that are allowed.
+// concealed is an address, and what a rule gave as one. The pattern for addresses would miss a part of some
+// that are allowed.
+type concealed struct {
+	email      lodestone.Email
+	parameters map[string]any
+}
+
+// hide keeps an address, and what may be one among parameters, however deep, out of the errors of the requests
+// made with the context.
 func hide(ctx context.Context, email lodestone.Email, parameters map[string]any) context.Context {
-	var texts []hidden
+	return context.WithValue(ctx, hideKey{}, &concealed{email, parameters})
+}
+
+func concealedIn(ctx context.Context) *concealed {
+	c, _ := ctx.Value(hideKey{}).(*concealed)
+	return c
+}
+
+// hiddenIn are the texts that nothing about the requests made with the context may repeat.
+func hiddenIn(ctx context.Context) []hidden { return concealedIn(ctx).forms() }
+
+// forms are the texts to take out, in the forms in which they travel.
+func (c *concealed) forms() (texts []hidden) {
+	if c == nil {
+		return nil
+	}
 	add := func(s string) {
-		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s)} {
-			if form != "" {
+		for i, form := range [...]string{s, url.QueryEscape(s), url.PathEscape(s)} {
+			if form != "" && (i == 0 || form != s) {
 				texts = append(texts, hidden{form, addressText})
 			}
 		}
 	}
-	add(string(email))
-	for _, v := range parameters {
-		if s, ok := v.(string); ok && strings.Contains(s, "@") {
+	add(string(c.email))
+	eachText(c.parameters, func(s string) {
+		if strings.Contains(s, "@") {
 			add(strings.TrimSpace(s))
 		}
-	}
-	return context.WithValue(ctx, hideKey{}, texts)
+	})
+	return texts
 }
 
-func hiddenIn(ctx context.Context) []hidden {
-	texts, _ := ctx.Value(hideKey{}).([]hidden)
-	return texts
+// eachText calls fn with the texts in a value, however deep.
+func eachText(v any, fn func(string)) {
+	switch v := v.(type) {
+	case string:
+		fn(v)
+	case []any:
+		for _, x := range v {
+			eachText(x, fn)
+		}
+	case map[string]any:
+		for _, x := range v {
+			eachText(x, fn)
+		}
+	}
 }
 
 // credentials are the header values of a request that must not come back in an error.
@@ -139,9 +190,9 @@ func replaceFold(s, old, with string) string {
 		return s
 	}
 	var b strings.Builder
-	from := 0
+	from, first := 0, lower(old[0])
 	for i := 0; i+len(old) <= len(s); {
-		if !strings.EqualFold(s[i:i+len(old)], old) {
+		if s[i] < utf8.RuneSelf && lower(s[i]) != first && old[0] < utf8.RuneSelf || !strings.EqualFold(s[i:i+len(old)], old) {
 			i++
 			continue
 		}
@@ -155,6 +206,14 @@ func replaceFold(s, old, with string) string {
 	}
 	b.WriteString(s[from:])
 	return b.String()
+}
+
+// lower is an ASCII letter in lower case, and any other byte as it is.
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }
 
 // Words finds what a provider says in the body of an error: the text under message, Message, error,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -267,4 +268,41 @@ func TestBurst(t *testing.T) {
 			t.Errorf("burst at %v/s = %d, want %d", rate, got, want)
 		}
 	}
+}
+
+// What is passed over quickly is masked as what is not: the slow way is the one that says what is right.
+func FuzzReplaceFold(f *testing.F) {
+	f.Add("The address Ada@Example.com is unknown", "ada@example.com")
+	f.Add("ſ K k s", "k")
+	f.Add("", "a")
+	f.Fuzz(func(t *testing.T, s, old string) {
+		if old == "" {
+			return
+		}
+		var want strings.Builder
+		for i := 0; i < len(s); {
+			if i+len(old) <= len(s) && strings.EqualFold(s[i:i+len(old)], old) {
+				want.WriteString("<x>")
+				i += len(old)
+				continue
+			}
+			want.WriteByte(s[i])
+			i++
+		}
+		if got := replaceFold(s, old, "<x>"); got != want.String() {
+			t.Errorf("replaceFold(%q, %q) = %q, want %q", s, old, got, want.String())
+		}
+	})
+}
+
+func FuzzIsLine(f *testing.F) {
+	for _, s := range []string{"", " ", "a b", " a", "a ", "a  b", "a\tb", "ä", "a\u00a0b", "\x7f"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		line := strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+		if isLine(s) && s != line {
+			t.Errorf("%q is taken for a line, and is %q as one", s, line)
+		}
+	})
 }

@@ -54,7 +54,7 @@ type Transport struct {
 	breaker  *breaker
 	metrics  metrics
 	mask     mask
-	tracer   trace.Tracer
+	tracer   trace.Tracer // nil: nobody follows requests
 	state    string
 
 	mu           sync.Mutex // guards what follows
@@ -166,21 +166,21 @@ func (t *Transport) enter(ctx context.Context, operation string, act bool) (leav
 
 // barred is the fault of a call that must not be made now.
 func (t *Transport) barred(ctx context.Context, operation string) *Fault {
-	f := &Fault{Connector: t.settings.Name, Operation: operation, Err: ErrProviderUnavailable}
-	probe := ctx.Value(probeKey{}) != nil
-	if s, next := t.breaker.now(); s.Open && !probe {
-		f.Class, f.Reason = NotDone, lodestone.ReasonProviderUnavailable
+	if s, next := t.breaker.now(); s.Open && ctx.Value(probeKey{}) == nil {
+		f := &Fault{
+			Connector: t.settings.Name, Operation: operation, Class: NotDone, Reason: lodestone.ReasonProviderUnavailable,
+			Detail: s.describe(), RetryAfter: max(0, time.Until(next)), Err: ErrProviderUnavailable,
+		}
 		if s.Cause == CauseLockedOut {
 			f.Class = LockedOut
 		}
-		f.Detail, f.RetryAfter = s.describe(), max(0, time.Until(next))
 		return f
 	}
 	if until := t.silence(); !until.IsZero() {
-		f.Class, f.Reason, f.Err = RateLimited, lodestone.ReasonRateLimited, nil
-		f.RetryAfter = time.Until(until)
-		f.Detail = "the provider asked for silence until " + until.UTC().Format(time.RFC3339)
-		return f
+		return &Fault{
+			Connector: t.settings.Name, Operation: operation, Class: RateLimited, Reason: lodestone.ReasonRateLimited,
+			Detail: "the provider asked for silence until " + until.UTC().Format(time.RFC3339), RetryAfter: time.Until(until),
+		}
 	}
 	return nil
 }
@@ -189,10 +189,10 @@ func (t *Transport) barred(ctx context.Context, operation string) *Fault {
 func (t *Transport) silence() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Now().Before(t.limitedUntil) {
-		return t.limitedUntil
+	if t.limitedUntil.IsZero() || !time.Now().Before(t.limitedUntil) {
+		return time.Time{}
 	}
-	return time.Time{}
+	return t.limitedUntil
 }
 
 func (t *Transport) silenceFor(d time.Duration) {
@@ -227,11 +227,7 @@ func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Durat
 		return Answer{}, outcome{fault: f}
 	}
 	defer leave()
-	ctx, span := t.tracer.Start(ctx, t.settings.Name+" "+c.Operation, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("lodestone.connector", t.settings.Name), attribute.String("lodestone.operation", c.Operation),
-		attribute.String("http.request.method", c.Request.Method), attribute.Bool("lodestone.act", act)))
-	defer span.End()
-
+	ctx, ended := t.span(ctx, &c, act)
 	ev := &evidence{once: act}
 	bound, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -241,7 +237,7 @@ func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Durat
 	if err == nil {
 		answer, err = t.exchange(req)
 	}
-	k := &call{t: t, Call: c, act: act, answer: answer, hidden: append(credentials(c.Request.Header), hiddenIn(ctx)...)}
+	k := &call{t: t, Call: c, act: act, answer: answer, names: concealedIn(ctx)}
 	var o outcome
 	switch {
 	case err != nil && answer.Status == 0:
@@ -252,20 +248,40 @@ func (t *Transport) send(ctx context.Context, c Call, act bool, limit time.Durat
 	class := classOK
 	if o.fault != nil {
 		class = o.fault.Class
-		span.SetStatus(codes.Error, string(class))
 	}
-	span.SetAttributes(attribute.String("lodestone.class", string(class)), attribute.Int("http.response.status_code", answer.Status))
 	o.took = time.Since(start)
+	ended(class, answer.Status)
 	t.metrics.observe(c.Operation, class, o.took)
 	return answer, o
 }
 
-// prepare makes the request that is sent from the one that was built.
-func (t *Transport) prepare(ctx context.Context, r *http.Request, act bool) (*http.Request, error) {
-	req := r.Clone(ctx)
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "lodestone")
+// span begins the span of a request. ended says what came of it; it must be called.
+func (t *Transport) span(ctx context.Context, c *Call, act bool) (_ context.Context, ended func(Class, int)) {
+	if t.tracer == nil {
+		return ctx, func(Class, int) {}
 	}
+	ctx, span := t.tracer.Start(ctx, t.settings.Name+" "+c.Operation, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("lodestone.connector", t.settings.Name), attribute.String("lodestone.operation", c.Operation),
+		attribute.String("http.request.method", c.Request.Method), attribute.Bool("lodestone.act", act)))
+	return ctx, func(class Class, status int) {
+		if class != classOK {
+			span.SetStatus(codes.Error, string(class))
+		}
+		span.SetAttributes(attribute.String("lodestone.class", string(class)), attribute.Int("http.response.status_code", status))
+		span.End()
+	}
+}
+
+// userAgent is what requests say of themselves that say nothing else.
+var userAgent = []string{"lodestone"}
+
+// prepare makes the request that is sent from the one that was built. They share header and URL, which a round
+// tripper leaves as they are.
+func (t *Transport) prepare(ctx context.Context, r *http.Request, act bool) (*http.Request, error) {
+	if r.Header.Get("User-Agent") == "" {
+		r.Header["User-Agent"] = userAgent // the first time it is sent
+	}
+	req := r.WithContext(ctx)
 	if act {
 		// With GetBody net/http takes the liberty to send a request again when a reused connection
 		// breaks under it.
@@ -295,6 +311,14 @@ func (t *Transport) exchange(req *http.Request) (Answer, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer := Answer{Status: resp.StatusCode, Header: resp.Header}
+	if n := resp.ContentLength; n >= 0 && n <= maxBody {
+		answer.Body = make([]byte, n)
+		n, err := io.ReadFull(resp.Body, answer.Body)
+		if answer.Body = answer.Body[:n]; err == io.EOF {
+			err = nil // an answer without a body may name the length of the one that it does not have
+		}
+		return answer, err
+	}
 	answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err == nil && len(answer.Body) > maxBody {
 		answer.Body, err = nil, fmt.Errorf("the answer is longer than %d bytes", maxBody)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -17,8 +18,7 @@ import (
 
 // Unsubscribed implements [connectors.Connector].
 func (c *connector) Unsubscribed(ctx context.Context, email lodestone.Email) (connectors.Subscription, error) {
-	text := string(email)
-	req, err := c.sign(api.NewGetEmailUnsubscribedRequest(c.server, &api.GetEmailUnsubscribedParams{Email: &text}))
+	req, err := c.checkRequest(email)
 	if err != nil {
 		return connectors.Subscription{}, err
 	}
@@ -31,6 +31,18 @@ func (c *connector) Unsubscribed(ctx context.Context, email lodestone.Email) (co
 		},
 	})
 	return s, err
+}
+
+// checkRequest is what [api.NewGetEmailUnsubscribedRequest] makes for an address, with the credentials.
+func (c *connector) checkRequest(email lodestone.Email) (*http.Request, error) {
+	like, err := c.checking()
+	if err != nil {
+		return nil, err
+	}
+	req, to := *like, *like.URL
+	to.RawQuery = "email=" + url.QueryEscape(string(email))
+	req.URL, req.Header = &to, like.Header.Clone()
+	return &req, nil
 }
 
 // unsubscribed reads the answer of the check: an array of addresses, a boolean, or an object with a

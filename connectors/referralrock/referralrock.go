@@ -39,10 +39,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf8"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/connectors"
@@ -100,14 +103,23 @@ type connector struct {
 	user     connectors.Secret
 	password connectors.Secret
 	check    bool // whether the unsubscribe check is in use
+
+	// The requests of which there is one for each touchpoint, as the generated builders make them: all but the
+	// query of the one and the body of the other.
+	checking, inviting func() (*http.Request, error)
 }
 
 func open(s connectors.Settings, t *connectors.Transport) (connectors.Connector, error) {
-	return &connector{
+	c := &connector{
 		t: t, server: t.BaseURL() + "/",
 		user: s.Secrets[PublicKey], password: s.Secrets[PrivateKey],
 		check: s.Suppression == connectors.SuppressionProvider,
-	}, nil
+	}
+	c.checking = sync.OnceValues(func() (*http.Request, error) { return c.sign(api.NewGetEmailUnsubscribedRequest(c.server, nil)) })
+	c.inviting = sync.OnceValues(func() (*http.Request, error) {
+		return c.sign(api.NewCreateInviteFeedEntryRequest(c.server, api.InviteFeedEntry{}))
+	})
+	return c, nil
 }
 
 // Capabilities implements [connectors.Connector]. The invite feed has no reading operation: a member
@@ -239,11 +251,7 @@ type resultInfo struct{ Status, Message words }
 func (*connector) Given() map[string]any { return nil }
 
 func (c *connector) invite(ctx context.Context, body map[string]any) (connectors.Receipt, error) {
-	entry, err := lenient.Into[api.InviteFeedEntry](body)
-	if err != nil {
-		return connectors.Receipt{}, c.t.Reject(lodestone.VerbInvite, err.Error())
-	}
-	req, err := c.sign(api.NewCreateInviteFeedEntryRequest(c.server, entry))
+	req, err := c.inviteRequest(body)
 	if err != nil {
 		return connectors.Receipt{}, c.t.Reject(lodestone.VerbInvite, err.Error())
 	}
@@ -264,6 +272,46 @@ func (c *connector) invite(ctx context.Context, body map[string]any) (connectors
 		Reference: string(result.ID), Status: answer.Status,
 		Detail: c.t.Masked(join(string(result.Outcome), string(result.Message))),
 	}, nil
+}
+
+// inviteRequest is what [api.NewCreateInviteFeedEntryRequest] makes of a body, with the credentials.
+func (c *connector) inviteRequest(body map[string]any) (*http.Request, error) {
+	entry, err := inviteEntry(body)
+	if err != nil {
+		return nil, err
+	}
+	like, err := c.inviting()
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(entry)
+	if err != nil {
+		return nil, err
+	}
+	req := *like
+	req.Header, req.Body, req.ContentLength, req.GetBody = like.Header.Clone(), io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+	return &req, nil
+}
+
+// inviteEntry is [lenient.Into], for texts without the way through JSON.
+func inviteEntry(body map[string]any) (entry api.InviteFeedEntry, err error) {
+	for name, v := range body {
+		text, ok := v.(string)
+		ok = ok && utf8.ValidString(text)
+		switch {
+		case ok && name == "contactType":
+			entry.ContactType = &text
+		case ok && name == "email":
+			entry.Email = text
+		case ok && name == "firstName":
+			entry.FirstName = text
+		case ok && name == "lastName":
+			entry.LastName = &text
+		default:
+			return lenient.Into[api.InviteFeedEntry](body)
+		}
+	}
+	return entry, nil
 }
 
 // externalID is the key under which a referral is made and found again.
