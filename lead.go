@@ -12,7 +12,7 @@ type Lead struct {
 	FirstSeen   time.Time            `json:"first_seen,omitzero" msg:"fs"`
 	LastAt      time.Time            `json:"last_at,omitzero" msg:"la"` // time of the latest submission
 	Submissions int                  `json:"submissions" msg:"n"`       // accepted submissions, this one included while it is scored
-	Profile     map[string]any       `json:"profile,omitempty" msg:"p,omitempty"`
+	Profile     Fields               `json:"profile,omitzero" msg:"p,omitzero"`
 	Zone        string               `json:"zone,omitempty" msg:"z,omitempty"` // IANA name; empty: unknown
 	Ledger      []Line               `json:"ledger,omitempty" msg:"l,omitempty"`
 	Score       int                  `json:"score" msg:"s"` // at the last submission; see Faded for another moment
@@ -167,8 +167,8 @@ type Enrollment struct {
 	Step       int             `json:"step" msg:"n"`                        // index of the pending step
 	Submission string          `json:"submission" msg:"u"`                  // id of the submission that began it
 	Form       string          `json:"form" msg:"f"`
-	Fields     map[string]any  `json:"fields,omitempty" msg:"d,omitempty"` // of that submission
-	Context    Context         `json:"context" msg:"c,omitempty"`          // of that submission
+	Fields     Fields          `json:"fields,omitzero" msg:"d,omitzero"` // of that submission
+	Context    Context         `json:"context" msg:"c,omitempty"`        // of that submission
 	Priority   int             `json:"priority" msg:"p,omitempty"`
 	Variant    string          `json:"variant,omitempty" msg:"vr,omitempty"`   // of the sequence; empty where it has none
 	Touchpoint *Touchpoint     `json:"touchpoint,omitempty" msg:"t,omitempty"` // the pending one; nil once the enrollment is over

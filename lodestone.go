@@ -22,7 +22,7 @@ package lodestone
 
 //msgp:timezone utc
 //msgp:newtime
-//msgp:ignore Submission Form Field Signal Rejection Operation Parameter
+//msgp:ignore Fields FieldValue Submission Form Field Signal Rejection Operation Parameter
 
 import (
 	"errors"

@@ -1575,7 +1575,7 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 		zb0001Len--
 		zb0001Mask |= 0x40
 	}
-	if z.Fields == nil {
+	if z.Fields.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x400
 	}
@@ -1643,14 +1643,10 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 		if (zb0001Mask & 0x400) == 0 { // if not omitted
 			// string "d"
 			o = append(o, 0xa1, 0x64)
-			o = msgp.AppendMapHeader(o, uint32(len(z.Fields)))
-			for za0001, za0002 := range z.Fields {
-				o = msgp.AppendString(o, za0001)
-				o, err = msgp.AppendIntf(o, za0002)
-				if err != nil {
-					err = msgp.WrapError(err, "Fields", za0001)
-					return
-				}
+			o, err = z.Fields.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "Fields")
+				return
 			}
 		}
 		// string "c"
@@ -1700,8 +1696,8 @@ func (z *Enrollment) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "dn"
 			o = append(o, 0xa2, 0x64, 0x6e)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Done)))
-			for za0003 := range z.Done {
-				o = msgp.AppendString(o, z.Done[za0003])
+			for za0001 := range z.Done {
+				o = msgp.AppendString(o, z.Done[za0001])
 			}
 		}
 		if (zb0001Mask & 0x20000) == 0 { // if not omitted
@@ -1809,32 +1805,10 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "d":
-			var zb0003 uint32
-			zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+			bts, err = z.Fields.UnmarshalMsg(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Fields")
 				return
-			}
-			if z.Fields == nil {
-				z.Fields = make(map[string]interface{}, zb0003)
-			} else if len(z.Fields) > 0 {
-				clear(z.Fields)
-			}
-			for zb0003 > 0 {
-				var za0002 interface{}
-				zb0003--
-				var za0001 string
-				za0001, bts, err = msgp.ReadStringBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Fields")
-					return
-				}
-				za0002, bts, err = msgp.ReadIntfBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Fields", za0001)
-					return
-				}
-				z.Fields[za0001] = za0002
 			}
 		case "c":
 			bts, err = z.Context.UnmarshalMsg(bts)
@@ -1889,21 +1863,21 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "dn":
-			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Done")
 				return
 			}
-			if cap(z.Done) >= int(zb0004) {
-				z.Done = (z.Done)[:zb0004]
+			if cap(z.Done) >= int(zb0003) {
+				z.Done = (z.Done)[:zb0003]
 			} else {
-				z.Done = make([]string, zb0004)
+				z.Done = make([]string, zb0003)
 			}
-			for za0003 := range z.Done {
-				z.Done[za0003], bts, err = msgp.ReadStringBytes(bts)
+			for za0001 := range z.Done {
+				z.Done[za0001], bts, err = msgp.ReadStringBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Done", za0003)
+					err = msgp.WrapError(err, "Done", za0001)
 					return
 				}
 			}
@@ -1918,14 +1892,14 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				if z.Awaits == nil {
 					z.Awaits = new(Awaits)
 				}
-				var zb0005 uint32
-				zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+				var zb0004 uint32
+				zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Awaits")
 					return
 				}
-				for zb0005 > 0 {
-					zb0005--
+				for zb0004 > 0 {
+					zb0004--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
 						err = msgp.WrapError(err, "Awaits")
@@ -1973,14 +1947,7 @@ func (z *Enrollment) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Enrollment) Msgsize() (s int) {
-	s = 3 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(z.Rules) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + msgp.MapHeaderSize
-	if z.Fields != nil {
-		for za0001, za0002 := range z.Fields {
-			_ = za0002
-			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
-		}
-	}
-	s += 2 + z.Context.Msgsize() + 2 + msgp.IntSize + 3 + msgp.StringPrefixSize + len(z.Variant) + 2
+	s = 3 + 2 + msgp.StringPrefixSize + len(z.ID) + 2 + msgp.StringPrefixSize + len(z.Sequence) + 2 + msgp.StringPrefixSize + len(z.Version) + 3 + msgp.StringPrefixSize + len(z.Rules) + 3 + msgp.StringPrefixSize + len(string(z.State)) + 2 + msgp.TimeSize + 2 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Submission) + 2 + msgp.StringPrefixSize + len(z.Form) + 2 + z.Fields.Msgsize() + 2 + z.Context.Msgsize() + 2 + msgp.IntSize + 3 + msgp.StringPrefixSize + len(z.Variant) + 2
 	if z.Touchpoint == nil {
 		s += msgp.NilSize
 	} else {
@@ -1993,8 +1960,8 @@ func (z *Enrollment) Msgsize() (s int) {
 		s += z.Parked.Msgsize()
 	}
 	s += 3 + msgp.ArrayHeaderSize
-	for za0003 := range z.Done {
-		s += msgp.StringPrefixSize + len(z.Done[za0003])
+	for za0001 := range z.Done {
+		s += msgp.StringPrefixSize + len(z.Done[za0001])
 	}
 	s += 3
 	if z.Awaits == nil {
@@ -2897,7 +2864,7 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 	zb0001Len := uint32(17)
 	var zb0001Mask uint32 /* 17 bits */
 	_ = zb0001Mask
-	if z.Profile == nil {
+	if z.Profile.IsZero() {
 		zb0001Len--
 		zb0001Mask |= 0x10
 	}
@@ -2965,14 +2932,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 		if (zb0001Mask & 0x10) == 0 { // if not omitted
 			// string "p"
 			o = append(o, 0xa1, 0x70)
-			o = msgp.AppendMapHeader(o, uint32(len(z.Profile)))
-			for za0001, za0002 := range z.Profile {
-				o = msgp.AppendString(o, za0001)
-				o, err = msgp.AppendIntf(o, za0002)
-				if err != nil {
-					err = msgp.WrapError(err, "Profile", za0001)
-					return
-				}
+			o, err = z.Profile.MarshalMsg(o)
+			if err != nil {
+				err = msgp.WrapError(err, "Profile")
+				return
 			}
 		}
 		if (zb0001Mask & 0x20) == 0 { // if not omitted
@@ -2984,10 +2947,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "l"
 			o = append(o, 0xa1, 0x6c)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Ledger)))
-			for za0003 := range z.Ledger {
-				o, err = z.Ledger[za0003].MarshalMsg(o)
+			for za0001 := range z.Ledger {
+				o, err = z.Ledger[za0001].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Ledger", za0003)
+					err = msgp.WrapError(err, "Ledger", za0001)
 					return
 				}
 			}
@@ -3004,9 +2967,9 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "g"
 			o = append(o, 0xa1, 0x67)
 			o = msgp.AppendMapHeader(o, uint32(len(z.Signals)))
-			for za0004, za0005 := range z.Signals {
-				o = msgp.AppendString(o, za0004)
-				o = msgp.AppendTimeExt(o, za0005)
+			for za0002, za0003 := range z.Signals {
+				o = msgp.AppendString(o, za0002)
+				o = msgp.AppendTimeExt(o, za0003)
 			}
 		}
 		if (zb0001Mask & 0x400) == 0 { // if not omitted
@@ -3026,10 +2989,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "en"
 			o = append(o, 0xa2, 0x65, 0x6e)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Enrollments)))
-			for za0006 := range z.Enrollments {
-				o, err = z.Enrollments[za0006].MarshalMsg(o)
+			for za0004 := range z.Enrollments {
+				o, err = z.Enrollments[za0004].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Enrollments", za0006)
+					err = msgp.WrapError(err, "Enrollments", za0004)
 					return
 				}
 			}
@@ -3038,10 +3001,10 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "pe"
 			o = append(o, 0xa2, 0x70, 0x65)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Past)))
-			for za0007 := range z.Past {
-				o, err = z.Past[za0007].MarshalMsg(o)
+			for za0005 := range z.Past {
+				o, err = z.Past[za0005].MarshalMsg(o)
 				if err != nil {
-					err = msgp.WrapError(err, "Past", za0007)
+					err = msgp.WrapError(err, "Past", za0005)
 					return
 				}
 			}
@@ -3055,22 +3018,22 @@ func (z *Lead) MarshalMsg(b []byte) (o []byte, err error) {
 			// string "r"
 			o = append(o, 0xa1, 0x72)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Recent)))
-			for za0008 := range z.Recent {
+			for za0006 := range z.Recent {
 				// map header, size 2
 				// string "i"
 				o = append(o, 0x82, 0xa1, 0x69)
-				o = msgp.AppendUint64(o, z.Recent[za0008].Hash)
+				o = msgp.AppendUint64(o, z.Recent[za0006].Hash)
 				// string "a"
 				o = append(o, 0xa1, 0x61)
-				o = msgp.AppendInt32(o, z.Recent[za0008].Day)
+				o = msgp.AppendInt32(o, z.Recent[za0006].Day)
 			}
 		}
 		if (zb0001Mask & 0x8000) == 0 { // if not omitted
 			// string "ct"
 			o = append(o, 0xa2, 0x63, 0x74)
 			o = msgp.AppendArrayHeader(o, uint32(len(z.Contacts)))
-			for za0009 := range z.Contacts {
-				o = msgp.AppendTimeExt(o, z.Contacts[za0009])
+			for za0007 := range z.Contacts {
+				o = msgp.AppendTimeExt(o, z.Contacts[za0007])
 			}
 		}
 		if (zb0001Mask & 0x10000) == 0 { // if not omitted
@@ -3129,32 +3092,10 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "p":
-			var zb0003 uint32
-			zb0003, bts, err = msgp.ReadMapHeaderBytes(bts)
+			bts, err = z.Profile.UnmarshalMsg(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Profile")
 				return
-			}
-			if z.Profile == nil {
-				z.Profile = make(map[string]interface{}, zb0003)
-			} else if len(z.Profile) > 0 {
-				clear(z.Profile)
-			}
-			for zb0003 > 0 {
-				var za0002 interface{}
-				zb0003--
-				var za0001 string
-				za0001, bts, err = msgp.ReadStringBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Profile")
-					return
-				}
-				za0002, bts, err = msgp.ReadIntfBytes(bts)
-				if err != nil {
-					err = msgp.WrapError(err, "Profile", za0001)
-					return
-				}
-				z.Profile[za0001] = za0002
 			}
 		case "z":
 			z.Zone, bts, err = msgp.ReadStringBytes(bts)
@@ -3163,21 +3104,21 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "l":
-			var zb0004 uint32
-			zb0004, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0003 uint32
+			zb0003, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Ledger")
 				return
 			}
-			if cap(z.Ledger) >= int(zb0004) {
-				z.Ledger = (z.Ledger)[:zb0004]
+			if cap(z.Ledger) >= int(zb0003) {
+				z.Ledger = (z.Ledger)[:zb0003]
 			} else {
-				z.Ledger = make([]Line, zb0004)
+				z.Ledger = make([]Line, zb0003)
 			}
-			for za0003 := range z.Ledger {
-				bts, err = z.Ledger[za0003].UnmarshalMsg(bts)
+			for za0001 := range z.Ledger {
+				bts, err = z.Ledger[za0001].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Ledger", za0003)
+					err = msgp.WrapError(err, "Ledger", za0001)
 					return
 				}
 			}
@@ -3194,32 +3135,32 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "g":
-			var zb0005 uint32
-			zb0005, bts, err = msgp.ReadMapHeaderBytes(bts)
+			var zb0004 uint32
+			zb0004, bts, err = msgp.ReadMapHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Signals")
 				return
 			}
 			if z.Signals == nil {
-				z.Signals = make(map[string]time.Time, zb0005)
+				z.Signals = make(map[string]time.Time, zb0004)
 			} else if len(z.Signals) > 0 {
 				clear(z.Signals)
 			}
-			for zb0005 > 0 {
-				var za0005 time.Time
-				zb0005--
-				var za0004 string
-				za0004, bts, err = msgp.ReadStringBytes(bts)
+			for zb0004 > 0 {
+				var za0003 time.Time
+				zb0004--
+				var za0002 string
+				za0002, bts, err = msgp.ReadStringBytes(bts)
 				if err != nil {
 					err = msgp.WrapError(err, "Signals")
 					return
 				}
-				za0005, bts, err = msgp.ReadTimeUTCBytes(bts)
+				za0003, bts, err = msgp.ReadTimeUTCBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Signals", za0004)
+					err = msgp.WrapError(err, "Signals", za0002)
 					return
 				}
-				z.Signals[za0004] = za0005
+				z.Signals[za0002] = za0003
 			}
 		case "c":
 			if msgp.IsNil(bts) {
@@ -3239,40 +3180,40 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				}
 			}
 		case "en":
-			var zb0006 uint32
-			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0005 uint32
+			zb0005, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Enrollments")
 				return
 			}
-			if cap(z.Enrollments) >= int(zb0006) {
-				z.Enrollments = (z.Enrollments)[:zb0006]
+			if cap(z.Enrollments) >= int(zb0005) {
+				z.Enrollments = (z.Enrollments)[:zb0005]
 			} else {
-				z.Enrollments = make([]Enrollment, zb0006)
+				z.Enrollments = make([]Enrollment, zb0005)
 			}
-			for za0006 := range z.Enrollments {
-				bts, err = z.Enrollments[za0006].UnmarshalMsg(bts)
+			for za0004 := range z.Enrollments {
+				bts, err = z.Enrollments[za0004].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Enrollments", za0006)
+					err = msgp.WrapError(err, "Enrollments", za0004)
 					return
 				}
 			}
 		case "pe":
-			var zb0007 uint32
-			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0006 uint32
+			zb0006, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Past")
 				return
 			}
-			if cap(z.Past) >= int(zb0007) {
-				z.Past = (z.Past)[:zb0007]
+			if cap(z.Past) >= int(zb0006) {
+				z.Past = (z.Past)[:zb0006]
 			} else {
-				z.Past = make([]PastEnrollment, zb0007)
+				z.Past = make([]PastEnrollment, zb0006)
 			}
-			for za0007 := range z.Past {
-				bts, err = z.Past[za0007].UnmarshalMsg(bts)
+			for za0005 := range z.Past {
+				bts, err = z.Past[za0005].UnmarshalMsg(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Past", za0007)
+					err = msgp.WrapError(err, "Past", za0005)
 					return
 				}
 			}
@@ -3283,69 +3224,69 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 				return
 			}
 		case "r":
-			var zb0008 uint32
-			zb0008, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0007 uint32
+			zb0007, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Recent")
 				return
 			}
-			if cap(z.Recent) >= int(zb0008) {
-				z.Recent = (z.Recent)[:zb0008]
+			if cap(z.Recent) >= int(zb0007) {
+				z.Recent = (z.Recent)[:zb0007]
 			} else {
-				z.Recent = make([]RecentID, zb0008)
+				z.Recent = make([]RecentID, zb0007)
 			}
-			for za0008 := range z.Recent {
-				var zb0009 uint32
-				zb0009, bts, err = msgp.ReadMapHeaderBytes(bts)
+			for za0006 := range z.Recent {
+				var zb0008 uint32
+				zb0008, bts, err = msgp.ReadMapHeaderBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Recent", za0008)
+					err = msgp.WrapError(err, "Recent", za0006)
 					return
 				}
-				for zb0009 > 0 {
-					zb0009--
+				for zb0008 > 0 {
+					zb0008--
 					field, bts, err = msgp.ReadMapKeyZC(bts)
 					if err != nil {
-						err = msgp.WrapError(err, "Recent", za0008)
+						err = msgp.WrapError(err, "Recent", za0006)
 						return
 					}
 					switch msgp.UnsafeString(field) {
 					case "i":
-						z.Recent[za0008].Hash, bts, err = msgp.ReadUint64Bytes(bts)
+						z.Recent[za0006].Hash, bts, err = msgp.ReadUint64Bytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Recent", za0008, "Hash")
+							err = msgp.WrapError(err, "Recent", za0006, "Hash")
 							return
 						}
 					case "a":
-						z.Recent[za0008].Day, bts, err = msgp.ReadInt32Bytes(bts)
+						z.Recent[za0006].Day, bts, err = msgp.ReadInt32Bytes(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Recent", za0008, "Day")
+							err = msgp.WrapError(err, "Recent", za0006, "Day")
 							return
 						}
 					default:
 						bts, err = msgp.Skip(bts)
 						if err != nil {
-							err = msgp.WrapError(err, "Recent", za0008)
+							err = msgp.WrapError(err, "Recent", za0006)
 							return
 						}
 					}
 				}
 			}
 		case "ct":
-			var zb0010 uint32
-			zb0010, bts, err = msgp.ReadArrayHeaderBytes(bts)
+			var zb0009 uint32
+			zb0009, bts, err = msgp.ReadArrayHeaderBytes(bts)
 			if err != nil {
 				err = msgp.WrapError(err, "Contacts")
 				return
 			}
-			if cap(z.Contacts) >= int(zb0010) {
-				z.Contacts = (z.Contacts)[:zb0010]
+			if cap(z.Contacts) >= int(zb0009) {
+				z.Contacts = (z.Contacts)[:zb0009]
 			} else {
-				z.Contacts = make([]time.Time, zb0010)
+				z.Contacts = make([]time.Time, zb0009)
 			}
-			for za0009 := range z.Contacts {
-				z.Contacts[za0009], bts, err = msgp.ReadTimeUTCBytes(bts)
+			for za0007 := range z.Contacts {
+				z.Contacts[za0007], bts, err = msgp.ReadTimeUTCBytes(bts)
 				if err != nil {
-					err = msgp.WrapError(err, "Contacts", za0009)
+					err = msgp.WrapError(err, "Contacts", za0007)
 					return
 				}
 			}
@@ -3369,22 +3310,15 @@ func (z *Lead) UnmarshalMsg(bts []byte) (o []byte, err error) {
 
 // Msgsize returns an upper bound estimate of the number of bytes occupied by the serialized message
 func (z *Lead) Msgsize() (s int) {
-	s = 3 + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 3 + msgp.TimeSize + 3 + msgp.TimeSize + 2 + msgp.IntSize + 2 + msgp.MapHeaderSize
-	if z.Profile != nil {
-		for za0001, za0002 := range z.Profile {
-			_ = za0002
-			s += msgp.StringPrefixSize + len(za0001) + msgp.GuessSize(za0002)
-		}
-	}
-	s += 2 + msgp.StringPrefixSize + len(z.Zone) + 2 + msgp.ArrayHeaderSize
-	for za0003 := range z.Ledger {
-		s += z.Ledger[za0003].Msgsize()
+	s = 3 + 2 + msgp.StringPrefixSize + len(string(z.Email)) + 3 + msgp.TimeSize + 3 + msgp.TimeSize + 2 + msgp.IntSize + 2 + z.Profile.Msgsize() + 2 + msgp.StringPrefixSize + len(z.Zone) + 2 + msgp.ArrayHeaderSize
+	for za0001 := range z.Ledger {
+		s += z.Ledger[za0001].Msgsize()
 	}
 	s += 2 + msgp.IntSize + 2 + msgp.StringPrefixSize + len(z.Band) + 2 + msgp.MapHeaderSize
 	if z.Signals != nil {
-		for za0004, za0005 := range z.Signals {
-			_ = za0005
-			s += msgp.StringPrefixSize + len(za0004) + msgp.TimeSize
+		for za0002, za0003 := range z.Signals {
+			_ = za0003
+			s += msgp.StringPrefixSize + len(za0002) + msgp.TimeSize
 		}
 	}
 	s += 2
@@ -3394,12 +3328,12 @@ func (z *Lead) Msgsize() (s int) {
 		s += z.Consent.Msgsize()
 	}
 	s += 3 + msgp.ArrayHeaderSize
-	for za0006 := range z.Enrollments {
-		s += z.Enrollments[za0006].Msgsize()
+	for za0004 := range z.Enrollments {
+		s += z.Enrollments[za0004].Msgsize()
 	}
 	s += 3 + msgp.ArrayHeaderSize
-	for za0007 := range z.Past {
-		s += z.Past[za0007].Msgsize()
+	for za0005 := range z.Past {
+		s += z.Past[za0005].Msgsize()
 	}
 	s += 3 + msgp.IntSize + 2 + msgp.ArrayHeaderSize + (len(z.Recent) * (5 + msgp.Uint64Size + msgp.Int32Size)) + 3 + msgp.ArrayHeaderSize + (len(z.Contacts) * (msgp.TimeSize)) + 2 + msgp.Uint64Size
 	return

@@ -1,6 +1,10 @@
 package lodestone
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // FieldType is what a form declares a field to hold.
 type FieldType string
@@ -28,6 +32,7 @@ type Form struct {
 	Title  string
 	Asset  string           // address of what the form promises; empty when it promises nothing
 	Fields map[string]Field // by name
+	Order  []string         // the names of Fields, sorted; nil where nobody sorted them
 	Email  string           // the field that holds the lead's address
 
 	Thanks  []string // addresses that a page without script may be sent to; the first unless it asks for another
@@ -36,6 +41,14 @@ type Form struct {
 	Map       map[string]Path // where another tool's payload has what, by target; see [MapTargets]
 	Honeypot  string          // a field that people do not see and leave empty; "" none
 	Signature string          // how requests over HTTP are signed, one of [Signatures]; empty: they are not
+}
+
+// Names are the names of the fields, sorted. The list must not be changed.
+func (f *Form) Names() []string {
+	if len(f.Order) == len(f.Fields) {
+		return f.Order
+	}
+	return slices.Sorted(maps.Keys(f.Fields))
 }
 
 // MapTargets are what a form's map can fill beside its fields.
@@ -55,7 +68,7 @@ type Submission struct {
 	ID       string
 	Form     string
 	Email    Email
-	Fields   map[string]any // string, float64 or bool by the form; an absent optional field has no key
+	Fields   Fields // by the form; an absent optional field is not among them
 	Context  Context
 	Backfill bool      // fills profile and ledger, enrolls nobody
 	At       time.Time // when it was submitted; never later than Received

@@ -69,7 +69,7 @@ func TestNestedArguments(t *testing.T) {
 				facts scoring.Facts
 				want  string
 			}{
-				{scoring.Facts{Lead: lead, Fields: map[string]any{"name": "Ada", "size": 2.0}}, c.full},
+				{scoring.Facts{Lead: lead, Fields: lodestone.FieldsOf(map[string]any{"name": "Ada", "size": 2.0})}, c.full},
 				{scoring.Facts{Lead: lead}, c.empty},
 			} {
 				e := set.Schema.Evaluator()

@@ -39,7 +39,7 @@ func TestTemplatesFitWhatTheyAreFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := set.Schema.Evaluator()
-		e.Bind(scoring.Facts{Form: "f", Fields: map[string]any{"v": test.value}})
+		e.Bind(scoring.Facts{Form: "f", Fields: lodestone.FieldsOf(map[string]any{"v": test.value})})
 		got, err := set.Sequences[0].Steps[0].With[0].Value.Eval(e)
 		e.Release()
 		if test.fault != "" {

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -82,6 +83,7 @@ func (c *compiler) form(d *document, e entry) *Form {
 			c.fields(d, k, f)
 		}
 	}
+	f.Order = slices.Sorted(maps.Keys(f.Fields))
 	for _, k := range entries {
 		switch k.name {
 		case "map":

@@ -98,7 +98,7 @@ func TestStarterScores(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := set.Schema.Evaluator()
 			defer e.Release()
-			e.Bind(scoring.Facts{Form: tt.form, Fields: tt.fields, Lead: &lodestone.Lead{Email: tt.email, Submissions: 1}, Now: now})
+			e.Bind(scoring.Facts{Form: tt.form, Fields: lodestone.FieldsOf(tt.fields), Lead: &lodestone.Lead{Email: tt.email, Submissions: 1}, Now: now})
 			var sum float64
 			for _, r := range set.Rules {
 				ok, points := true, r.Points
@@ -171,7 +171,7 @@ sequences:
 func TestCompile(t *testing.T) {
 	set := mustCompile(t, "demo.yaml", demo)
 	form := set.Forms["demo"]
-	want := lodestone.Form{Name: "demo", Title: "Demo", Asset: "https://example.com/demo", Email: "mail", Fields: map[string]lodestone.Field{
+	want := lodestone.Form{Name: "demo", Title: "Demo", Asset: "https://example.com/demo", Email: "mail", Order: []string{"mail", "name", "size"}, Fields: map[string]lodestone.Field{
 		"mail": {Type: lodestone.FieldEmail, Required: true}, "size": {Type: lodestone.FieldNumber}, "name": {Type: lodestone.FieldText},
 	}}
 	if !reflect.DeepEqual(form.Form, want) || form.Zone == nil || form.Pos != (Pos{"demo.yaml", 3, 3}) {
@@ -253,7 +253,7 @@ sequences:
           note: plain
 `)
 	seen := time.Date(2026, 3, 1, 9, 0, 0, 0, time.FixedZone("", 3600))
-	full := scoring.Facts{Fields: map[string]any{"name": "Ada", "size": 2.5, "vip": true}, Lead: &lodestone.Lead{Email: "ada@bigco.example", FirstSeen: seen}}
+	full := scoring.Facts{Fields: lodestone.FieldsOf(map[string]any{"name": "Ada", "size": 2.5, "vip": true}), Lead: &lodestone.Lead{Email: "ada@bigco.example", FirstSeen: seen}}
 	empty := scoring.Facts{Lead: &lodestone.Lead{Email: "ada@bigco.example"}}
 	for _, tt := range []struct {
 		name        string

@@ -273,7 +273,7 @@ func (b *bench) submit(email lodestone.Email, fields map[string]any, consent *lo
 	}
 	now := b.now().UTC()
 	b.plan(email, sequencer.Submitted{Submission: lodestone.Submission{
-		ID: fmt.Sprint(now.UnixNano(), email), Form: "guide", Email: email, Fields: f, At: now, Received: now, Context: lodestone.Context{Consent: consent},
+		ID: fmt.Sprint(now.UnixNano(), email), Form: "guide", Email: email, Fields: lodestone.FieldsOf(f), At: now, Received: now, Context: lodestone.Context{Consent: consent},
 	}})
 }
 

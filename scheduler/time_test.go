@@ -57,7 +57,7 @@ func (b *bench) submitFrom(email lodestone.Email, zone string) {
 	b.t.Helper()
 	now := time.Now().UTC()
 	b.plan(email, sequencer.Submitted{Submission: lodestone.Submission{
-		ID: now.String(), Form: "guide", Email: email, Fields: map[string]any{"email": string(email)},
+		ID: now.String(), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}),
 		At: now, Received: now, Context: lodestone.Context{Timezone: zone},
 	}})
 }

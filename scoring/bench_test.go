@@ -36,22 +36,23 @@ var benchRules = []string{
 func benchConfig() (Config, Facts) {
 	c := testConfig()
 	f := testFacts()
-	f.Fields = make(map[string]any)
+	fields := make(map[string]any)
 	c.Fields = make(map[string]lodestone.FieldType)
 	for i := range 30 {
 		name := fmt.Sprintf("f%d", i)
 		switch i % 3 {
 		case 0:
-			c.Fields[name], f.Fields[name] = lodestone.FieldNumber, float64(i*50)
+			c.Fields[name], fields[name] = lodestone.FieldNumber, float64(i*50)
 		default:
-			c.Fields[name], f.Fields[name] = lodestone.FieldText, "Head of something "+name
+			c.Fields[name], fields[name] = lodestone.FieldText, "Head of something "+name
 		}
 	}
 	for _, name := range []string{"f0", "f6", "f9", "f12"} {
-		c.Fields[name], f.Fields[name] = lodestone.FieldNumber, 240.0
+		c.Fields[name], fields[name] = lodestone.FieldNumber, 240.0
 	}
-	c.Fields["f8"], f.Fields["f8"] = lodestone.FieldBoolean, true
-	delete(f.Fields, "f3")
+	c.Fields["f8"], fields["f8"] = lodestone.FieldBoolean, true
+	delete(fields, "f3")
+	f.Fields = lodestone.FieldsOf(fields)
 	return c, f
 }
 
@@ -117,7 +118,7 @@ func BenchmarkWorst(b *testing.B) {
 	c.Lists["long"] = strings.Split(strings.Repeat(strings.Repeat("a", 200)+"b,", MaxElements-1)+"c", ",")
 	s := NewSchema(c)
 	f := testFacts()
-	f.Fields["title"] = strings.Repeat("a", MaxText)
+	f.Fields = lodestone.FieldsOf(map[string]any{"title": strings.Repeat("a", MaxText)}).Over(f.Fields)
 	for name, source := range map[string]string{
 		"loop":     `any(lists.long, ` + strings.Repeat(`upper(lower(fields.title)) contains # or `, 28) + `false)`,
 		"join":     `any(lists.long, ` + strings.Repeat(`len(fields.title + fields.title + fields.title) == 1 or `, 16) + `false)`,

@@ -208,20 +208,22 @@ func randomCondition(r *rand.Rand, depth int) string {
 // randomFacts are facts that the forms and bands of decideConfig allow.
 func randomFacts(r *rand.Rand, c Config) Facts {
 	pick := func(options ...any) any { return options[r.IntN(len(options))] }
-	f := Facts{Form: pick("pricing-guide", "webinar").(string), Fields: map[string]any{}, Context: new(lodestone.Context), Scored: true, Now: now}
+	f := Facts{Form: pick("pricing-guide", "webinar").(string), Context: new(lodestone.Context), Scored: true, Now: now}
+	fields := map[string]any{}
 	for name, required := range c.FormFields[f.Form] {
 		if !required && r.IntN(3) == 0 {
 			continue
 		}
 		switch c.Fields[name] {
 		case lodestone.FieldNumber:
-			f.Fields[name] = pick(0.0, 1.0, 2.0, 2.5, 3.0, 30.0, 60.0)
+			fields[name] = pick(0.0, 1.0, 2.0, 2.5, 3.0, 30.0, 60.0)
 		case lodestone.FieldBoolean:
-			f.Fields[name] = pick(true, false)
+			fields[name] = pick(true, false)
 		default:
-			f.Fields[name] = pick("DE", "de", "AT", "", " DE", "rival.example", "x@rival.example")
+			fields[name] = pick("DE", "de", "AT", "", " DE", "rival.example", "x@rival.example")
 		}
 	}
+	f.Fields = lodestone.FieldsOf(fields)
 	f.Context.UTM.Source = pick("", "DE", "de").(string)
 	f.Score = pick(-1, 0, 1, 2, 29, 30, 59, 60, 61).(int)
 	for _, b := range c.BandRanges {
@@ -232,7 +234,7 @@ func randomFacts(r *rand.Rand, c Config) Facts {
 	f.PreviousBand = pick("", "hot", "cold").(string)
 	f.Lead = &lodestone.Lead{
 		Email: lodestone.Email(pick("a@rival.example", "a@gmail.com", "a@de").(string)), Submissions: r.IntN(4),
-		Profile: map[string]any{"country": pick("DE", "AT")}, Signals: map[string]time.Time{},
+		Profile: lodestone.FieldsOf(map[string]any{"country": pick("DE", "AT")}), Signals: map[string]time.Time{},
 	}
 	if r.IntN(2) == 0 {
 		f.Lead.FirstSeen = pick(seen, now, time.Date(2026, 3, 6, 0, 0, 0, 0, time.UTC)).(time.Time)

@@ -14,7 +14,7 @@ import (
 // Facts is what expressions are evaluated on. A nil Context or Lead is an empty one.
 type Facts struct {
 	Form    string
-	Fields  map[string]any // of the submission; string, float64 or bool
+	Fields  lodestone.Fields // of the submission
 	Context *lodestone.Context
 	Lead    *lodestone.Lead
 

@@ -12,13 +12,14 @@ import (
 func TestEveryNameHasItsPlace(t *testing.T) {
 	const fields = 40
 	c := Config{Fields: make(map[string]lodestone.FieldType)}
-	facts := [2]Facts{{Fields: map[string]any{}}, {Fields: map[string]any{}}}
+	said := [2]map[string]any{{}, {}}
 	for i := range fields {
 		name := fmt.Sprint("f", i)
 		c.Fields[name] = lodestone.FieldNumber
-		facts[0].Fields[name], facts[1].Fields[name] = float64(i), float64(100+i)
+		said[0][name], said[1][name] = float64(i), float64(100+i)
 	}
-	delete(facts[1].Fields, "f7")
+	delete(said[1], "f7")
+	facts := [2]Facts{{Fields: lodestone.FieldsOf(said[0])}, {Fields: lodestone.FieldsOf(said[1])}}
 	s := NewSchema(c)
 	e := s.Evaluator()
 	e.Bind(facts[0])

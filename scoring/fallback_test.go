@@ -1,6 +1,10 @@
 package scoring
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/lodestonehq/lodestone"
+)
 
 func TestDefault(t *testing.T) {
 	s := NewSchema(testConfig())
@@ -21,7 +25,7 @@ func TestDefault(t *testing.T) {
 			continue
 		}
 		f := testFacts()
-		f.Fields["title"] = " \t"
+		f.Fields = lodestone.FieldsOf(map[string]any{"title": " \t"}).Over(f.Fields)
 		e := s.Evaluator()
 		e.Bind(f)
 		if got, err := e.Value(p); err != nil || got != test.want {

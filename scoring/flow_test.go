@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/lodestonehq/lodestone"
 )
 
 func TestPlain(t *testing.T) {
@@ -21,7 +23,7 @@ func TestPlain(t *testing.T) {
 		"see https://spam.example": nil, "spam.example": nil, "WWW.spam": nil, "a@b": nil, "<b>Ada</b>": nil, "Ada\nBuy now": nil, "Ada\u2028x": nil, "{{ada}}": nil,
 	} {
 		f := testFacts()
-		f.Fields["title"] = typed
+		f.Fields = lodestone.FieldsOf(map[string]any{"title": typed}).Over(f.Fields)
 		e.Bind(f)
 		if got, err := e.Value(p); err != nil || got != want {
 			t.Errorf("plain(%q) = %v, %v; want %v", typed, got, err, want)

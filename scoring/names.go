@@ -60,8 +60,8 @@ func (s *Schema) declare(c Config) {
 
 	for name, t := range c.Fields {
 		b := typeOf(t).base
-		add("fields."+name, b, true, func(f *Facts) any { return fieldValue(f.Fields[name], b) })
-		add("lead.profile."+name, b, true, func(f *Facts) any { return fieldValue(f.lead().Profile[name], b) })
+		add("fields."+name, b, true, func(f *Facts) any { return fieldValue(f.Fields.Value(name), b) })
+		add("lead.profile."+name, b, true, func(f *Facts) any { return fieldValue(f.lead().Profile.Value(name), b) })
 	}
 
 	add("lead.email", text, false, func(f *Facts) any { return string(f.lead().Email) })
@@ -73,7 +73,7 @@ func (s *Schema) declare(c Config) {
 	add("lead.first_seen", moment, true, func(f *Facts) any { return timeOrNil(f.lead().FirstSeen) })
 	add("lead.submissions", number, false, func(f *Facts) any { return float64(f.lead().Submissions) })
 	add("lead.zone", text, true, func(f *Facts) any { return orNil(f.lead().Zone) })
-	add("lead.country", text, true, func(f *Facts) any { return fieldValue(f.lead().Profile["country"], text) })
+	add("lead.country", text, true, func(f *Facts) any { return fieldValue(f.lead().Profile.Value("country"), text) })
 	tags := add("lead.tags", list, false, nil)
 	tags.typ.element, tags.list = text, []string{}
 	s.spaces["lead"] = append(s.spaces["lead"], "profile")

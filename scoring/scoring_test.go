@@ -37,14 +37,14 @@ func testConfig() Config {
 func testFacts() Facts {
 	return Facts{
 		Form:   "pricing-guide",
-		Fields: map[string]any{"email": "ada@rival.example", "company_size": 240.0, "country": "DE", "title": "Head of Sales", "terms": true},
+		Fields: lodestone.FieldsOf(map[string]any{"email": "ada@rival.example", "company_size": 240.0, "country": "DE", "title": "Head of Sales", "terms": true}),
 		Context: &lodestone.Context{
 			Page: "https://example.com/pricing", UTM: lodestone.UTM{Source: "ads"},
 			Consent: &lodestone.Consent{Marketing: true, At: seen},
 		},
 		Lead: &lodestone.Lead{
 			Email: "ada@rival.example", FirstSeen: seen, Submissions: 2, Zone: "Europe/Berlin",
-			Profile: map[string]any{"country": "DE", "company_size": "240"}, // the size is from a time when it was a text
+			Profile: lodestone.FieldsOf(map[string]any{"country": "DE", "company_size": "240"}), // the size is from a time when it was a text
 			Signals: map[string]time.Time{"opened": seen.Add(time.Hour)},
 		},
 		Score: 45, Band: "warm", Scored: true, Now: now,
@@ -260,7 +260,7 @@ func TestValue(t *testing.T) {
 func TestRunTimeFaults(t *testing.T) {
 	s := NewSchema(testConfig())
 	f := testFacts()
-	f.Fields["title"] = strings.Repeat("secret", 1000)
+	f.Fields = lodestone.FieldsOf(map[string]any{"title": strings.Repeat("secret", 1000)}).Over(f.Fields)
 	e := bound(t, s, f)
 	for _, tt := range []struct {
 		source string
@@ -375,7 +375,8 @@ func TestOtherSchema(t *testing.T) {
 func TestTextsAreCut(t *testing.T) {
 	s := NewSchema(testConfig())
 	f := testFacts()
-	f.Fields["title"] = strings.Repeat("ä", MaxText) // two bytes each, so the limit falls between characters
+	long := strings.Repeat("ä", MaxText) // two bytes each, so the limit falls between characters
+	f.Fields = lodestone.FieldsOf(map[string]any{"title": long}).Over(f.Fields)
 	f.Context.Page = "x" + strings.Repeat("ä", MaxText)
 	e := bound(t, s, f)
 	for _, source := range []string{`fields.title`, `context.page`} {

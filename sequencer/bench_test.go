@@ -40,12 +40,12 @@ func BenchmarkScored(b *testing.B) {
 	}
 	var text strings.Builder
 	text.WriteString("forms:\n  guide:\n    fields:\n      email: {type: email, required: true}\n")
-	fields := func() map[string]any {
+	fields := func() lodestone.Fields {
 		m := map[string]any{"email": "ada@example.com"}
 		for i := range 15 {
 			m[fmt.Sprint("n", i)], m[fmt.Sprint("t", i)] = float64(i*50), fmt.Sprint("Head of something ", i)
 		}
-		return m
+		return lodestone.FieldsOf(m)
 	}
 	for i := range 15 {
 		fmt.Fprintf(&text, "      n%d: {type: number}\n      t%d: {type: text}\n", i, i)

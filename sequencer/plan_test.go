@@ -90,7 +90,7 @@ func submission(id, form string, at time.Time, fields map[string]any) lodestone.
 		fields = map[string]any{}
 	}
 	fields["email"] = "ada@example.com"
-	return lodestone.Submission{ID: id, Form: form, Email: "ada@example.com", Fields: fields, At: at, Received: at}
+	return lodestone.Submission{ID: id, Form: form, Email: "ada@example.com", Fields: lodestone.FieldsOf(fields), At: at, Received: at}
 }
 
 // world plans one lead's events one after the other.
@@ -369,7 +369,7 @@ func TestLateSubmissionTakesNothingBack(t *testing.T) {
 		if w.lead.Consent.Marketing {
 			t.Errorf("backfill %v: a refusal was overwritten by an older consent", backfill)
 		}
-		if w.lead.Profile["size"] != 2000.0 || w.lead.Profile["code"] != "ADA" {
+		if w.lead.Profile.Value("size") != 2000.0 || w.lead.Profile.Value("code") != "ADA" {
 			t.Errorf("backfill %v: profile = %v, want the newer size and the only code", backfill, w.lead.Profile)
 		}
 		if got := lodestone.Score(w.lead.Ledger, start); got < 60 {

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -55,7 +54,11 @@ func (p *planner) submitted(r *room) {
 	if !late {
 		l.LastAt = sub.At
 	}
-	l.Profile = learn(l.Profile, sub.Fields, late)
+	if late {
+		l.Profile = l.Profile.Over(sub.Fields)
+	} else {
+		l.Profile = sub.Fields.Over(l.Profile)
+	}
 	p.consent(sub)
 
 	ev := set.Schema.Evaluator()
@@ -126,49 +129,6 @@ func (p *planner) zone(ev *scoring.Evaluator, set *rules.Set, sub *lodestone.Sub
 		return
 	}
 	p.lead.Zone = name
-}
-
-// learn returns the profile with what a submission said; one that is late fills what is not known. Most say
-// nothing new, and then the profile that was there is the one returned: neither map is ever changed.
-func learn(profile, fields map[string]any, late bool) map[string]any {
-	if len(profile) == 0 {
-		return fields
-	}
-	news := false
-	for name, v := range fields {
-		if is, known := profile[name]; !known || !late && !same(is, v) {
-			news = true
-			break
-		}
-	}
-	if !news {
-		return profile
-	}
-	out := make(map[string]any, len(profile)+len(fields))
-	maps.Copy(out, profile)
-	for name, v := range fields {
-		if _, known := profile[name]; !known || !late {
-			out[name] = v
-		}
-	}
-	return out
-}
-
-// same reports whether two values of fields are one. What is neither text, number nor boolean is never the
-// same.
-func same(a, b any) bool {
-	switch a := a.(type) {
-	case string:
-		b, ok := b.(string)
-		return ok && a == b
-	case float64:
-		b, ok := b.(float64)
-		return ok && a == b
-	case bool:
-		b, ok := b.(bool)
-		return ok && a == b
-	}
-	return false
 }
 
 // outcome is what became of one rule: what the ledger holds of it, and what this submission gives.

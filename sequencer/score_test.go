@@ -80,32 +80,3 @@ func TestLedgerIsAsRuleByRule(t *testing.T) {
 		}
 	})
 }
-
-func TestLearn(t *testing.T) {
-	profile := map[string]any{"name": "Ada", "size": 5.0, "vip": true}
-	for _, c := range []struct {
-		name   string
-		fields map[string]any
-		late   bool
-		want   map[string]any
-		shared bool
-	}{
-		{"nothing new", map[string]any{"name": "Ada", "size": 5.0, "vip": true}, false, profile, true},
-		{"another value", map[string]any{"size": 6.0}, false, map[string]any{"name": "Ada", "size": 6.0, "vip": true}, false},
-		{"another type", map[string]any{"size": "5"}, false, map[string]any{"name": "Ada", "size": "5", "vip": true}, false},
-		{"one more", map[string]any{"city": "Bonn"}, false, map[string]any{"name": "Ada", "size": 5.0, "vip": true, "city": "Bonn"}, false},
-		{"late and known", map[string]any{"size": 6.0}, true, profile, true},
-		{"late and new", map[string]any{"size": 6.0, "city": "Bonn"}, true, map[string]any{"name": "Ada", "size": 5.0, "vip": true, "city": "Bonn"}, false},
-	} {
-		got := learn(profile, c.fields, c.late)
-		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: learn = %v, want %v", c.name, got, c.want)
-		}
-		if shared := reflect.ValueOf(got).Pointer() == reflect.ValueOf(profile).Pointer(); shared != c.shared {
-			t.Errorf("%s: the profile is shared: %v, want %v", c.name, shared, c.shared)
-		}
-	}
-	if len(profile) != 3 || profile["size"] != 5.0 {
-		t.Errorf("the profile that was given was changed: %v", profile)
-	}
-}

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,8 +60,8 @@ func writeSheet(w io.Writer, x *api.Export, keep config.Retention) {
 		}
 		head("What you gave us")
 		var rows [][]string
-		for _, name := range slices.Sorted(maps.Keys(l.Profile)) {
-			rows = append(rows, []string{name, fmt.Sprint(l.Profile[name])})
+		for name, v := range l.Profile.All() {
+			rows = append(rows, []string{name, fmt.Sprint(v)})
 		}
 		if l.Zone != "" {
 			rows = append(rows, []string{"time zone", l.Zone})

@@ -94,7 +94,7 @@ func benchDispatch(b *testing.B, w *Worker, n int) time.Duration {
 		email := lodestone.Email(fmt.Sprintf("lead%d@example.com", i))
 		batch.Writes = append(batch.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: lodestone.Submission{
-				ID: fmt.Sprint(i), Form: "guide", Email: email, Fields: map[string]any{"email": string(email)}, At: now, Received: now,
+				ID: fmt.Sprint(i), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: now, Received: now,
 			}}, book, now)
 		}})
 	}

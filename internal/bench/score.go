@@ -41,10 +41,15 @@ var scoreRules = []string{
 func score(ctx context.Context, r *run) error {
 	var text strings.Builder
 	text.WriteString("forms:\n  guide:\n    fields:\n      email: {type: email, required: true}\n")
-	fields := map[string]any{"email": "ada@example.com"}
 	for i := range 15 {
 		fmt.Fprintf(&text, "      n%d: {type: number}\n      t%d: {type: text}\n", i, i)
-		fields[fmt.Sprint("n", i)], fields[fmt.Sprint("t", i)] = float64(i*50), "Head of something"
+	}
+	fields := func() lodestone.Fields {
+		m := map[string]any{"email": "ada@example.com"}
+		for i := range 15 {
+			m[fmt.Sprint("n", i)], m[fmt.Sprint("t", i)] = float64(i*50), fmt.Sprint("Head of something ", i)
+		}
+		return lodestone.FieldsOf(m)
 	}
 	text.WriteString("lists: {competitors: [rival.example, other.example]}\nscoring:\n  bands: {hot: 60, cold: 0}\n  rules:\n")
 	for i, s := range scoreRules {
@@ -56,7 +61,7 @@ func score(ctx context.Context, r *run) error {
 	}
 	book, at := sequencer.NewRulebook(set), start()
 	sub := submission(0, at)
-	sub.Fields = fields
+	sub.Fields = fields()
 	first, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, at)
 	if err != nil {
 		return err
@@ -64,6 +69,7 @@ func score(ctx context.Context, r *run) error {
 	lead := first.Lead
 	again := sub
 	again.ID, again.At, again.Received = "again", at.Add(time.Hour), at.Add(time.Hour)
+	again.Fields = fields() // the same again, and not the very same
 
 	items := r.items(100_000)
 	ours := func(context.Context) (sample, error) {

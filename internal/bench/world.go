@@ -89,7 +89,7 @@ func submission(n int, at time.Time) lodestone.Submission {
 	email := lodestone.Email(address(n))
 	return lodestone.Submission{
 		ID: fmt.Sprintf("bench-%d", n), Form: "guide", Email: email, At: at, Received: at,
-		Fields: map[string]any{"email": string(email), "first_name": "Ada", "size": float64(n % 2000), "country": "DE"},
+		Fields: lodestone.FieldsOf(map[string]any{"email": string(email), "first_name": "Ada", "size": float64(n % 2000), "country": "DE"}),
 		Context: lodestone.Context{
 			Page: "https://www.example.com/guides/pricing?utm_source=news", UserAgent: "Mozilla/5.0 (X11; Linux x86_64)", Timezone: "Europe/Berlin",
 			UTM: lodestone.UTM{Source: "news", Medium: "email", Campaign: "autumn"}, Consent: &lodestone.Consent{Marketing: true, Text: "Yes, send me news"},

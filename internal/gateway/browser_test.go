@@ -120,7 +120,7 @@ func TestSnippet(t *testing.T) {
 		t.Fatalf("%d submissions, %v, want 1", len(list), rejected)
 	}
 	sub, c := list[0], list[0].Context
-	if sub.Email != "ada@example.com" || sub.Fields["company"] != "<b>Söhne</b>" || len(sub.Notes) > 0 {
+	if sub.Email != "ada@example.com" || sub.Fields.Value("company") != "<b>Söhne</b>" || len(sub.Notes) > 0 {
 		t.Errorf("stored %+v", sub)
 	}
 	if c.Page != url+"/guide" || c.Timezone != "Europe/Berlin" || c.UTM.Source != "letter" || c.UTMFirst.Source != "fair" || c.UTMFirst.Campaign != "spring" || c.ReferralCode != "ADA2026" {

@@ -166,7 +166,7 @@ func TestForeign(t *testing.T) {
 				t.Fatalf("%d submissions, want 1", len(list))
 			}
 			sub := list[0]
-			if sub.ID != id || sub.Email != "ada@example.com" || sub.Fields["first_name"] != "Ada" || sub.Fields["company_size"] != 240.0 || len(sub.Notes) > 0 || sub.Visitor != "" {
+			if sub.ID != id || sub.Email != "ada@example.com" || sub.Fields.Value("first_name") != "Ada" || sub.Fields.Value("company_size") != 240.0 || len(sub.Notes) > 0 || sub.Visitor != "" {
 				t.Errorf("read as %+v, want id %s", sub, id)
 			}
 			if at := time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC); set.Forms[tool].Map["submission.at"].String() != "" && !sub.At.Equal(at) {
@@ -174,7 +174,7 @@ func TestForeign(t *testing.T) {
 			}
 			switch tool {
 			case "typeform":
-				if sub.ID != "01HKYDR1Y5G8Z9A" || sub.Fields["topics"] != "Pricing, Security" || sub.Context.UTM.Source != "newsletter" || sub.Context.Consent == nil || !sub.Context.Consent.Marketing {
+				if sub.ID != "01HKYDR1Y5G8Z9A" || sub.Fields.Value("topics") != "Pricing, Security" || sub.Context.UTM.Source != "newsletter" || sub.Context.Consent == nil || !sub.Context.Consent.Marketing {
 					t.Errorf("read as %+v", sub)
 				}
 			case "gravity-forms":

@@ -225,7 +225,7 @@ func TestFormKinds(t *testing.T) {
 			}
 			sub := list[0]
 			want := map[string]any{"email": "ada@example.com", "company": "Analytical & Söhne", "size": 240.0, "news": true}
-			if sub.ID != got.ID || sub.Form != "guide" || sub.Email != "ada@example.com" || !maps.Equal(sub.Fields, want) {
+			if sub.ID != got.ID || sub.Form != "guide" || sub.Email != "ada@example.com" || !maps.Equal(sub.Fields.Map(), want) {
 				t.Errorf("stored %+v, want id %s and %v", sub, got.ID, want)
 			}
 			if sub.Context.IP != "127.0.0.1" || sub.Context.UserAgent != "Browser/1" || sub.Context.Page != "https://example.com/guide" {

@@ -17,7 +17,7 @@ func TestAheadIsTakenOnlyWhileNothingChanged(t *testing.T) {
 	s, book, now := open(t, t.TempDir()), rulebook(t), time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
 	const email = lodestone.Email("ada@example.com")
 	submit := func(id string) sequencer.Write {
-		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: map[string]any{"email": string(email)}}
+		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)})}
 		return sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, now)
 		}}

@@ -172,14 +172,14 @@ func prefill(b *testing.B, db *bolt.DB, book *sequencer.Rulebook, leads int) {
 		emails[i] = address(i)
 	}
 	slices.Sort(emails) // bbolt fills quickest in order
-	sub := lodestone.Submission{ID: "prefill", Form: "guide", At: start.Add(24 * time.Hour), Received: start, Fields: map[string]any{"size": 1.0},
+	sub := lodestone.Submission{ID: "prefill", Form: "guide", At: start.Add(24 * time.Hour), Received: start,
 		Context: lodestone.Context{Page: "https://example.com/guide", UTM: lodestone.UTM{Source: "news"}}}
 	db.NoSync = true
 	for from := 0; from < leads; from += 50_000 {
 		if err := db.Update(func(tx *bolt.Tx) error {
 			t := newTxn(tx)
 			for _, e := range emails[from:min(leads, from+50_000)] {
-				sub.Email, sub.Fields["email"] = lodestone.Email(e), e
+				sub.Email, sub.Fields = lodestone.Email(e), lodestone.FieldsOf(map[string]any{"email": e, "size": 1.0})
 				c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, start)
 				if err != nil {
 					return err

@@ -510,9 +510,9 @@ func (d *dispatched) act(k int) {
 			id = fmt.Sprint("s", d.step-1-d.rng.IntN(30)) // perhaps a repeat
 		}
 		now := d.now()
-		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: map[string]any{
+		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{
 			"email": string(email), "kind": []string{"plain", "picky"}[d.rng.IntN(2)],
-		}}
+		})}
 		d.commit(email, sequencer.Submitted{Submission: sub})
 		what := "accepted"
 		if d.submitted[string(email)+id] {

@@ -251,7 +251,7 @@ func TestModel(t *testing.T) {
 		case k < 300:
 			did["submissions"]++
 			sub := lodestone.Submission{ID: fmt.Sprint(step), Form: "guide", Email: who, At: now, Received: now, Backfill: rng.IntN(20) == 0,
-				Fields: map[string]any{"email": string(who), "size": float64(rng.IntN(100))}}
+				Fields: lodestone.FieldsOf(map[string]any{"email": string(who), "size": float64(rng.IntN(100))})}
 			if rng.IntN(10) == 0 {
 				sub.ID = fmt.Sprint(step - 1 - rng.IntN(50)) // perhaps a repeat
 			}

@@ -18,7 +18,7 @@ func TestPreparedRecordsAreThoseOfTheTransaction(t *testing.T) {
 	const plain, prepared = lodestone.Email("plain@example.com"), lodestone.Email("ready@example.com")
 	submit := func(email lodestone.Email, id string, ready bool) {
 		t.Helper()
-		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: map[string]any{"company": "Ada & Co", "size": 12.0}}
+		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{"company": "Ada & Co", "size": 12.0})}
 		w := sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, now)
 		}}
@@ -72,7 +72,7 @@ func TestPreparedRecordsAreThoseOfTheTransaction(t *testing.T) {
 	if len(a.History) != 3 || len(b.History) != 3 {
 		t.Fatalf("%d and %d entries in the history, want 3", len(a.History), len(b.History))
 	}
-	if !reflect.DeepEqual(a.Lead.Profile, b.Lead.Profile) || !reflect.DeepEqual(a.Lead.Ledger, b.Lead.Ledger) || len(a.Lead.Recent) != len(b.Lead.Recent) {
+	if !reflect.DeepEqual(a.Lead.Profile.Map(), b.Lead.Profile.Map()) || !reflect.DeepEqual(a.Lead.Ledger, b.Lead.Ledger) || len(a.Lead.Recent) != len(b.Lead.Recent) {
 		t.Errorf("the leads differ:\n%+v\n%+v", a.Lead, b.Lead)
 	}
 	if faults, err := s.Check(t.Context()); err != nil || len(faults) != 0 {

@@ -55,7 +55,7 @@ func FuzzDecodeSubmission(f *testing.F) {
 			t.Errorf("at %v, received %v, id %q", s.At, s.Received, s.ID)
 		}
 		decl := declared(s.Form)
-		for name, v := range s.Fields {
+		for name, v := range s.Fields.All() {
 			ok := false
 			switch x := v.(type) {
 			case string:
@@ -71,7 +71,7 @@ func FuzzDecodeSubmission(f *testing.F) {
 			}
 		}
 		for name, field := range decl.Fields {
-			if _, there := s.Fields[name]; field.Required && !there {
+			if field.Required && s.Fields.Value(name) == nil {
 				t.Errorf("required field %s is not there", name)
 			}
 		}

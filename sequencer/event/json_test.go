@@ -42,7 +42,7 @@ func TestNullIsAbsent(t *testing.T) {
 	if rejected != nil {
 		t.Fatal(rejected.Detail)
 	}
-	if want := (lodestone.Context{Consent: &lodestone.Consent{Marketing: true}}); !reflect.DeepEqual(s.Context, want) || len(s.Fields) != 1 || len(s.Notes) != 0 {
+	if want := (lodestone.Context{Consent: &lodestone.Consent{Marketing: true}}); !reflect.DeepEqual(s.Context, want) || s.Fields.Len() != 1 || len(s.Notes) != 0 {
 		t.Errorf("fields %v, context %+v, notes %q; want the address and the consent", s.Fields, s.Context, s.Notes)
 	}
 	m.Subject = SignalsPrefix + "opt_out"

@@ -141,29 +141,32 @@ func (p *payload) readBackfill(data value) *fault {
 
 // fields takes what the form declares. The address comes first, then the others by name. On a fault
 // the address is returned as far as it could be read.
-func (d *decoder) fields(in value, form *lodestone.Form) (lodestone.Email, map[string]any, []fieldFault) {
+func (d *decoder) fields(in value, form *lodestone.Form) (lodestone.Email, lodestone.Fields, []fieldFault) {
 	var faults []fieldFault
 	find := findIn(in)
 	email, f := address(find.of(form.Email), "the field "+form.Email)
 	if f != nil {
 		faults = append(faults, fieldFault{f, form.Email})
 	}
-	out := make(map[string]any, len(form.Fields))
-	out[form.Email] = string(email)
-	var objections []string // names of the fields that give cause for one
-	for name, declared := range form.Fields {
+	out := make([]lodestone.FieldValue, 0, len(form.Fields)+1)
+	own := lodestone.FieldValue{Name: form.Email, Value: string(email)}
+	if _, declared := form.Fields[form.Email]; !declared {
+		out = append(out, own)
+	}
+	var objections []string // names of the fields that give cause for one, sorted
+	for _, name := range form.Names() {
 		if name == form.Email {
+			out = append(out, own)
 			continue
 		}
-		v, wrong := take(find.of(name), declared.Type)
+		v, wrong := take(find.of(name), form.Fields[name].Type)
 		switch {
 		case wrong == "" && v != nil:
-			out[name] = v
-		case wrong != "" || declared.Required:
+			out = append(out, lodestone.FieldValue{Name: name, Value: v})
+		case wrong != "" || form.Fields[name].Required:
 			objections = append(objections, name)
 		}
 	}
-	slices.Sort(objections)
 	for _, name := range objections {
 		declared := form.Fields[name]
 		_, wrong := take(find.of(name), declared.Type)
@@ -177,13 +180,13 @@ func (d *decoder) fields(in value, form *lodestone.Form) (lodestone.Email, map[s
 		}
 	}
 	if len(faults) > 0 {
-		return email, nil, faults
+		return email, lodestone.Fields{}, faults
 	}
 	d.leftOut("the form", " does not declare", in, func(name string) bool {
 		_, ok := form.Fields[name]
 		return ok || name == form.Email || name == form.Honeypot
 	})
-	return email, out, nil
+	return email, lodestone.NewFields(out), nil
 }
 
 // finder finds members of an object: with a map, where there are too many to look at each for every

@@ -3,7 +3,6 @@ package event
 import (
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -75,11 +74,9 @@ func nested(depth int) string {
 const seqID = "seq:7@"
 
 func TestDecodeSubmission(t *testing.T) {
-	ada := map[string]any{"email": "ada@example.com"}
-	with := func(name string, v any) map[string]any {
-		m := maps.Clone(ada)
-		m[name] = v
-		return m
+	ada := lodestone.FieldsOf(map[string]any{"email": "ada@example.com"})
+	with := func(name string, v any) lodestone.Fields {
+		return lodestone.FieldsOf(map[string]any{name: v}).Over(ada)
 	}
 	tests := []struct {
 		name string
@@ -87,7 +84,7 @@ func TestDecodeSubmission(t *testing.T) {
 		want lodestone.Submission // Form, Received, Seq and, when zero, At are filled in
 	}{
 		{"plain fields", plainMessage("pricing-guide", `{"email":" Ada@Example.COM ","first_name":"Ada","company_size":240,"newsletter":true}`),
-			lodestone.Submission{Fields: map[string]any{"email": "ada@example.com", "first_name": "Ada", "company_size": 240.0, "newsletter": true}}},
+			lodestone.Submission{Fields: lodestone.FieldsOf(map[string]any{"email": "ada@example.com", "first_name": "Ada", "company_size": 240.0, "newsletter": true})}},
 		{"a plain object whose fields is an object is data", plainMessage("pricing-guide", `{"fields":{"email":"ada@example.com"},"backfill":true}`),
 			lodestone.Submission{Fields: ada, Backfill: true}},
 		{"a plain object whose fields is no object is the fields", plainMessage("pricing-guide", `{"fields":"x","email":"ada@example.com"}`),
@@ -163,7 +160,7 @@ func TestDecodeSubmission(t *testing.T) {
 			if want.At.IsZero() {
 				want.At = taken
 			}
-			if n, ok := got.Fields["company_size"].(float64); ok && n == 0 && math.Signbit(n) {
+			if n, ok := got.Fields.Value("company_size").(float64); ok && n == 0 && math.Signbit(n) {
 				t.Error("company_size is minus zero")
 			}
 			if want.ID == "" && strings.HasPrefix(got.ID, seqID) {
@@ -359,7 +356,7 @@ func TestMemory(t *testing.T) {
 	for i := range m.Data {
 		m.Data[i] = 'x'
 	}
-	if s.Fields["first_name"] != "Ada" || s.Email != "ada@example.com" {
+	if s.Fields.Value("first_name") != "Ada" || s.Email != "ada@example.com" {
 		t.Errorf("fields changed with the buffer: %v", s.Fields)
 	}
 }
@@ -376,7 +373,7 @@ func TestNewSubmission(t *testing.T) {
 		t.Fatalf("rejected: %+v", *rejected)
 	}
 	want := lodestone.Submission{ID: "lodestone%20submit 42", Form: "pricing-guide", Email: "ada@example.com", At: at.UTC(), Received: taken, Seq: 7,
-		Fields: map[string]any{"email": "ada@example.com", "company_size": 12.0}, Context: *ctx, Backfill: true}
+		Fields: lodestone.FieldsOf(map[string]any{"email": "ada@example.com", "company_size": 12.0}), Context: *ctx, Backfill: true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, want\n%+v", got, want)
 	}
@@ -427,7 +424,7 @@ func BenchmarkDecodeFields(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s, rejected := DecodeSubmission(m, func(string) *lodestone.Form { return form })
-		if rejected != nil || len(s.Fields) != 31 {
+		if rejected != nil || s.Fields.Len() != 31 {
 			b.Fatal(rejected, s.Notes)
 		}
 	}

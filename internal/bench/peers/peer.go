@@ -43,15 +43,15 @@ type queue interface {
 
 // lead is what is stored of a person.
 type lead struct {
-	Email       string         `json:"email"`
-	Submissions int            `json:"submissions"`
-	Score       int            `json:"score"`
-	Band        string         `json:"band"`
-	Sequence    string         `json:"sequence,omitempty"`
-	Ledger      []line         `json:"ledger"`
-	Profile     map[string]any `json:"profile"`
-	Last        string         `json:"last"` // id of the latest submission
-	At          time.Time      `json:"at"`
+	Email       string           `json:"email"`
+	Submissions int              `json:"submissions"`
+	Score       int              `json:"score"`
+	Band        string           `json:"band"`
+	Sequence    string           `json:"sequence,omitempty"`
+	Ledger      []line           `json:"ledger"`
+	Profile     lodestone.Fields `json:"profile"`
+	Last        string           `json:"last"` // id of the latest submission
+	At          time.Time        `json:"at"`
 }
 
 type line struct {
@@ -263,7 +263,7 @@ func (y *system) apply(ctx context.Context, subs []lodestone.Submission, due tim
 		}
 		changed[email] = l
 		if was == "" && l.Sequence != "" {
-			name, _ := subs[i].Fields["first_name"].(string)
+			name, _ := subs[i].Fields.Value("first_name").(string)
 			touchpoints = append(touchpoints, touchpoint{email + ".invite", email, name})
 		}
 	}
