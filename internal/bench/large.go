@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -205,6 +206,7 @@ func (l *largeRun) starts(ctx context.Context) error {
 					return err
 				}
 			}
+			debug.FreeOSMemory() // what filling the store took is not the worker's
 			one, err := l.oneStart(ctx, l.data)
 			if err != nil {
 				return err

@@ -2,7 +2,8 @@
 //
 //	lodestone bench all --json > figures.json
 //	internal/bench/peers/run -json > peers.json
-//	go run ./internal/bench/page -figures figures.json -peers peers.json
+//	lodestone bench large --json > large.json
+//	go run ./internal/bench/page -figures figures.json -peers peers.json -large large.json
 //
 // Each flag replaces the tables between its marks; the prose around them stays as it is, and so do the
 // tables of a flag that is not given.
@@ -28,14 +29,15 @@ func main() {
 	page := flag.String("page", "docs/performance.md", "the page to write into")
 	figures := flag.String("figures", "", "what lodestone bench all --json printed")
 	peers := flag.String("peers", "", "what internal/bench/peers/run -json printed")
+	large := flag.String("large", "", "what lodestone bench large --json printed")
 	flag.Parse()
-	if err := run(*page, *figures, *peers, time.Now()); err != nil {
+	if err := run(*page, *figures, *peers, *large, time.Now()); err != nil {
 		fmt.Fprintln(os.Stderr, "page:", err)
 		os.Exit(1)
 	}
 }
 
-func run(page, figures, peers string, now time.Time) error {
+func run(page, figures, peers, large string, now time.Time) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
@@ -43,7 +45,7 @@ func run(page, figures, peers string, now time.Time) error {
 	for _, part := range []struct {
 		mark, path string
 		write      func(io.Writer, []byte) error
-	}{{"figures", figures, tables}, {"peers", peers, beside}} {
+	}{{"figures", figures, tables}, {"peers", peers, beside}, {"large", large, tables}} {
 		if part.path == "" {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/lodestonehq/lodestone/internal/bench"
 )
 
-const empty = "before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nbetween\n<!-- peers: begin -->\nold\n<!-- peers: end -->\nafter\n"
+const empty = "before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nbetween\n<!-- peers: begin -->\nold\n<!-- peers: end -->\nafter\n<!-- large: begin -->\nold\n<!-- large: end -->\n"
 
 func put(t *testing.T, name, text string) string {
 	t.Helper()
@@ -35,7 +35,7 @@ func TestFiguresReplaceFigures(t *testing.T) {
 		"lodestone": {"dispatch": {"rate": {"median": 100, "low": 90, "high": 110}, "cpu_s_per_1000": {"median": 0.5}}},
 		"river": {"dispatch": {"rate": {"median": 200, "low": 200, "high": 200}, "cpu_s_per_1000": {"median": 0.7}}}, "asynq": {}}}`
 	page := put(t, "page.md", empty)
-	if err := run(page, put(t, "figures", string(result)+"\n"), put(t, "peers", peers), time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+	if err := run(page, put(t, "figures", string(result)+"\n"), put(t, "peers", peers), put(t, "large", strings.ReplaceAll(string(result), `"intake"`, `"large: intake"`)), time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(page)
@@ -46,7 +46,7 @@ func TestFiguresReplaceFigures(t *testing.T) {
 	for _, want := range []string{
 		"before\n<!-- figures: begin -->\nTaken on 2026-03-01.\n", "| intake | 12,345 (9,000 to 20,000) submissions/s | 20,000 | 0.62 |", "ratio ≥ 0.8: **missed** |",
 		"5 × 100. All rounds with leads: 0.", "<!-- figures: end -->\nbetween\n", "| dispatch, /s | 100 (90.0 to 110) | 200 |", "1,000,000 leads",
-		"\nA peer wins: River + Postgres at dispatch, /s.\n<!-- peers: end -->\nafter\n",
+		"\nA peer wins: River + Postgres at dispatch, /s.\n<!-- peers: end -->\nafter\n<!-- large: begin -->\nTaken on", "| large: intake | 12,345 (9,000 to 20,000)", "\n<!-- large: end -->\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in the page:\n%s", want, got)
@@ -61,7 +61,7 @@ func TestNothingIsReplacedInVain(t *testing.T) {
 	figures := put(t, "figures", "")
 	for name, page := range map[string]string{"without results": empty, "without marks": "nothing here\n"} {
 		path := put(t, "page.md", page)
-		if err := run(path, figures, "", time.Now()); err == nil {
+		if err := run(path, figures, "", "", time.Now()); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != page {
