@@ -425,6 +425,7 @@ func (w *Worker) act(ctx context.Context) error {
 	})
 	g.Go(func() error { return w.outbox.Run(ctx) })
 	g.Go(func() error { return w.upkeep(ctx) })
+	g.Go(func() error { return w.pruneLeads(ctx) })
 	g.Go(func() error { return w.forget(ctx) })
 	g.Go(func() error { return w.watchRules(ctx) })
 	return g.Wait()

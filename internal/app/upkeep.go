@@ -128,7 +128,6 @@ func (w *Worker) prune(ctx context.Context) {
 		do   func(context.Context, time.Time) (int, error)
 	}{
 		{"journal entries", r.Journal, w.store.PruneJournal},
-		{"leads", r.Leads, w.store.PruneLeads},
 		{"attention items", r.Attention, w.store.PruneAttention},
 		// What the journal still tells of an earlier version is explained with it.
 		{"versions of the rule files", r.Journal, w.store.DropRules},
@@ -137,15 +136,36 @@ func (w *Worker) prune(ctx context.Context) {
 			continue
 		}
 		n, err := p.do(ctx, time.Now().Add(-p.keep))
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			w.log.WarnContext(ctx, "cannot delete what is old", "what", p.what, "error", err)
-		case n > 0:
-			w.log.InfoContext(ctx, "deleted what is older than it is kept", "what", p.what, "deleted", n, "kept", p.keep)
+		w.sayPruned(ctx, p.what, p.keep, n, err)
+	}
+}
+
+func (w *Worker) sayPruned(ctx context.Context, what string, keep time.Duration, n int, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		w.log.WarnContext(ctx, "cannot delete what is old", "what", what, "error", err)
+	case n > 0:
+		w.log.InfoContext(ctx, "deleted what is older than it is kept", "what", what, "deleted", n, "kept", keep)
+	}
+}
+
+// pruneLeadsShare is the part of the time in which leads are looked at: some 5 µs of work each, so that ten million
+// take seven hours, and what the worker does at rest does not grow with them.
+const pruneLeadsShare = 500
+
+// pruneLeads deletes leads that are old, until ctx is done. Unlike what [Worker.prune] deletes they are in no order
+// of time: each must be looked at.
+func (w *Worker) pruneLeads(ctx context.Context) error {
+	keep := w.opts.Retention.Leads
+	for keep > 0 {
+		n, err := w.store.PruneLeadsBeside(ctx, time.Now().Add(-keep), pruneLeadsShare)
+		w.sayPruned(ctx, "leads", keep, n, err)
+		if !pause(ctx, upkeepEvery) {
+			break
 		}
 	}
+	return nil
 }
 
 // trim purges from the streams what is applied and old.

@@ -23,6 +23,8 @@ import (
 // perSecond is how many submissions a second the latency is measured at.
 const perSecond = 200
 
+const aDay = 24 * time.Hour
+
 // worker opens the whole worker on a data directory, with the rules' first touchpoint after wait.
 func worker(ctx context.Context, dir, wait string, account *connectors.Account) (*app.Worker, error) {
 	return app.Open(ctx, app.Options{
@@ -31,6 +33,7 @@ func worker(ctx context.Context, dir, wait string, account *connectors.Account) 
 			return []rules.File{{Name: "bench.yaml", Data: fmt.Appendf(nil, ruleFile, wait)}}, nil
 		},
 		RulesOptions: rules.Options{Operations: operations()},
+		Retention:    app.Retention{Journal: 400 * aDay, Leads: 1100 * aDay, Attention: 400 * aDay}, // as by default
 		Accounts: func([]string, prometheus.Registerer, *slog.Logger) (map[string]*connectors.Account, error) {
 			return map[string]*connectors.Account{"referralrock": account}, nil
 		},

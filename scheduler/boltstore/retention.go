@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -101,7 +102,25 @@ func leastCursor(tx *bolt.Tx) (least uint64, err error) {
 // and returns how many. Suppressions stay: they are kept by address, not by lead. A person who comes
 // back later is a new lead.
 func (s *Store) PruneLeads(ctx context.Context, before time.Time) (pruned int, err error) {
-	return s.pruneRandom(ctx, bLeads, func(tx *bolt.Tx, _, v []byte) (bool, error) {
+	return s.pruneRandom(ctx, bLeads, nil, nil, 1, oldLead(before))
+}
+
+// PruneLeadsBeside is [Store.PruneLeads] beside other work: all leads must be looked at, which keeps to one part
+// in share of the time. It begins anywhere, so that a worker that never comes to the end, because it is often
+// started anew, comes to each of them all the same.
+func (s *Store) PruneLeadsBeside(ctx context.Context, before time.Time, share int) (pruned int, err error) {
+	const first = "0123456789abcdefghijklmnopqrstuvwxyz" // what addresses begin with
+	from := []byte{first[rand.IntN(len(first))], first[rand.IntN(len(first))]}
+	pruned, err = s.pruneRandom(ctx, bLeads, from, nil, share, oldLead(before))
+	if err != nil {
+		return pruned, err
+	}
+	more, err := s.pruneRandom(ctx, bLeads, nil, from, share, oldLead(before))
+	return pruned + more, err
+}
+
+func oldLead(before time.Time) func(tx *bolt.Tx, k, v []byte) (bool, error) {
+	return func(tx *bolt.Tx, _, v []byte) (bool, error) {
 		var l lodestone.Lead
 		if err := decode(v, &l); err != nil {
 			return false, fmt.Errorf("a lead's record: %w", err)
@@ -111,7 +130,7 @@ func (s *Store) PruneLeads(ctx context.Context, before time.Time) (pruned int, e
 		}
 		newest, err := entry(tx.Bucket(bJournal), l.Journal)
 		return newest == nil || newest.At.Before(before), err
-	})
+	}
 }
 
 // idle reports whether a lead has nothing pending and nothing recent.
@@ -135,7 +154,7 @@ func idle(l *lodestone.Lead, before time.Time) bool {
 // PruneAttention deletes submissions and signals that could not be used, and touchpoints that failed, which nobody
 // looked at since before, and returns how many. What a human has to decide on stays.
 func (s *Store) PruneAttention(ctx context.Context, before time.Time) (pruned int, err error) {
-	return s.pruneRandom(ctx, bAttention, func(_ *bolt.Tx, _, v []byte) (bool, error) {
+	return s.pruneRandom(ctx, bAttention, nil, nil, 1, func(_ *bolt.Tx, _, v []byte) (bool, error) {
 		var a lodestone.Attention
 		if err := decode(v, &a); err != nil {
 			return false, fmt.Errorf("an attention item: %w", err)
@@ -146,11 +165,12 @@ func (s *Store) PruneAttention(ctx context.Context, before time.Time) (pruned in
 }
 
 // pruneRandom walks a bucket whose keys are not in the order of time, in short reads, and deletes what
-// old says, which is asked again in the transaction that deletes.
-func (s *Store) pruneRandom(ctx context.Context, bucket []byte, old func(tx *bolt.Tx, k, v []byte) (bool, error)) (pruned int, err error) {
+// old says, which is asked again in the transaction that deletes. It looks at the keys after one (nil: from the
+// first on) up to another (nil: to the last), in one part in share of the time.
+func (s *Store) pruneRandom(ctx context.Context, bucket, after, until []byte, share int, old func(tx *bolt.Tx, k, v []byte) (bool, error)) (pruned int, err error) {
 	const look = 5000 // keys of one read
-	var after []byte
 	for ctx.Err() == nil {
+		begun := time.Now()
 		var found [][]byte
 		more := false
 		if err := s.view(func(tx *bolt.Tx) error {
@@ -161,6 +181,9 @@ func (s *Store) pruneRandom(ctx context.Context, bucket []byte, old func(tx *bol
 				k, v = c.Next()
 			}
 			for n := 0; k != nil; k, v = c.Next() {
+				if until != nil && bytes.Compare(k, until) > 0 {
+					return nil
+				}
 				if n == look || len(found) == pruneBatch {
 					more = true
 					return nil
@@ -208,6 +231,12 @@ func (s *Store) pruneRandom(ctx context.Context, bucket []byte, old func(tx *bol
 		}
 		if !more {
 			return pruned, nil
+		}
+		pause := time.NewTimer(time.Duration(share-1) * time.Since(begun))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
 		}
 	}
 	return pruned, ctx.Err()

@@ -687,3 +687,31 @@ func TestRestoreKeepsPauses(t *testing.T) {
 		t.Errorf("paused after the restore: %v %v", paused, err)
 	}
 }
+
+// Wherever it begins, looking for old leads beside other work comes to each of them.
+func TestPruneLeadsBeside(t *testing.T) {
+	s, book, keep := open(t, t.TempDir()), rulebook(t), start.Add(50*24*time.Hour)
+	var b sequencer.Batch
+	const first = "0123456789abcdefghijklmnopqrstuvwxyz"
+	for i := range len(first) {
+		for _, second := range "05gz" {
+			email := lodestone.Email(fmt.Sprintf("%c%c@example.com", first[i], second))
+			b.Writes = append(b.Writes, submit(book, email, "1", start, 0))
+			if second != 'g' {
+				b.Writes = append(b.Writes, outcome(book, email, lodestone.TouchpointSent, start))
+			}
+		}
+	}
+	commit(t, s, b)
+	if n, err := s.PruneLeadsBeside(t.Context(), keep, 1); err != nil || n != 3*len(first) {
+		t.Errorf("pruned %d leads, %v; want %d", n, err, 3*len(first))
+	}
+	if left, _, err := s.Leads(t.Context(), "", 1000); err != nil || len(left) != len(first) {
+		t.Errorf("%d leads are left, %v; want the %d that wait", len(left), err, len(first))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.PruneLeadsBeside(ctx, keep, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("PruneLeadsBeside = %v after its end", err)
+	}
+}
