@@ -447,7 +447,8 @@ func Again(a *lodestone.Attention, word lodestone.OperatorEntry, book *Rulebook,
 	if m.Time.IsZero() {
 		m.Time = a.At // kept by an earlier version; it was put under attention when it came
 	}
-	w := Write{Settles: &ItemKey{AttentionKey{a.Kind, a.ID}, a.Seq}}
+	key := KeyOf(a)
+	w := Write{Settles: &key}
 	still := func(item lodestone.Attention) Change {
 		item.ID, item.At, item.Received = a.ID, a.At, a.Received // the same item, where it was
 		return Change{Attention: []lodestone.Attention{item}}

@@ -59,10 +59,17 @@ type Ahead struct {
 	Prepared any
 }
 
-// ItemKey names one attention item; Seq tells two submissions of one id apart and is 0 for other kinds.
+// ItemKey names one attention item; Seq tells two submissions of one id apart and is 0 for other kinds. Signals,
+// which are of the same kind, come in a stream of their own that counts alike.
 type ItemKey struct {
 	AttentionKey
-	Seq uint64
+	Seq    uint64
+	Signal bool
+}
+
+// KeyOf is the key of an item.
+func KeyOf(a *lodestone.Attention) ItemKey {
+	return ItemKey{AttentionKey: AttentionKey{Kind: a.Kind, ID: a.ID}, Seq: a.Seq, Signal: a.Kind == lodestone.AttentionSubmission && a.IsSignal()}
 }
 
 // ErrSettled: the attention item that a write was the answer to is not there any more.

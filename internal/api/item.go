@@ -20,8 +20,15 @@ type Chosen struct {
 }
 
 func handle(a *lodestone.Attention) string {
-	return string(a.Kind) + "/" + strconv.FormatUint(a.Seq, 10)
+	kind := string(a.Kind)
+	if sequencer.KeyOf(a).Signal {
+		kind = signal
+	}
+	return kind + "/" + strconv.FormatUint(a.Seq, 10)
 }
+
+// signal is what handles call the signals among submissions, which have a stream of their own.
+const signal = "signal"
 
 // chosen returns the item that a request is about. Of several with its id that may be meant it takes none, and lists
 // them in its problem. only narrows what may be meant to one kind, "" to none.
@@ -35,7 +42,11 @@ func (s *Server) chosen(ctx context.Context, c Chosen, only lodestone.AttentionK
 		if err != nil {
 			return nil, problem(http.StatusBadRequest, "%q names no item; give it as `lodestone queue --attention --json` shows it, as in submission/4711", c.Item)
 		}
-		a, err := s.Store.Item(ctx, sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: lodestone.AttentionKind(kind), ID: c.ID}, Seq: seq})
+		key := sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: lodestone.AttentionKind(kind), ID: c.ID}, Seq: seq}
+		if kind == signal {
+			key.Kind, key.Signal = lodestone.AttentionSubmission, true
+		}
+		a, err := s.Store.Item(ctx, key)
 		switch {
 		case err != nil:
 			return nil, err

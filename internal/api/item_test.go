@@ -84,3 +84,34 @@ func TestOneItem(t *testing.T) {
 	}
 	count(1)
 }
+
+// A submission and a signal of one id and one place in their streams are two items, each with a name of its own.
+func TestItemsOfTwoStreams(t *testing.T) {
+	ctx := t.Context()
+	store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	item := func(subject string) lodestone.Attention {
+		return lodestone.Attention{ID: "4711", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNoEmail, At: time.Now().UTC(), Seq: 1, Subject: subject}
+	}
+	if _, err := store.Commit(ctx, sequencer.Batch{Attention: []lodestone.Attention{item("lodestone.forms.guide"), item("lodestone.signals.opened")}}); err != nil {
+		t.Fatal(err)
+	}
+	book := operateBook(t)
+	client := api.Direct((&api.Server{Store: store, Rulebook: func() *sequencer.Rulebook { return book }}).Handler())
+	var p *api.Problem
+	if err := client.Call(ctx, "POST", "/api/v1/drop", nil, api.Drop{Chosen: api.Chosen{ID: "4711"}, By: "ada"}, nil); !errors.As(err, &p) || len(p.Items) != 2 {
+		t.Fatalf("dropping both: %v, want to be asked which", err)
+	}
+	if got := [2]string{p.Items[0].Item, p.Items[1].Item}; got != [2]string{"submission/1", "signal/1"} {
+		t.Errorf("the items are %q", got)
+	}
+	if err := client.Call(ctx, "POST", "/api/v1/drop", nil, api.Drop{Chosen: api.Chosen{ID: "4711", Item: "signal/1"}, By: "ada"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left, _, err := store.Attention(ctx, 10); err != nil || len(left) != 1 || left[0].IsSignal() {
+		t.Errorf("left are %+v, %v; want the submission", left, err)
+	}
+}

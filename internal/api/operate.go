@@ -478,7 +478,7 @@ func (s *Server) operate(r *http.Request) (any, error) {
 		return c, nil
 	}}
 	if len(items) > 0 {
-		w.Settles = &sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: items[0].Kind, ID: id}, Seq: items[0].Seq}
+		w.Settles = itemKey(&items[0])
 	}
 	results, err := s.Store.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{w}})
 	if err != nil {
@@ -621,5 +621,6 @@ func (s *Server) openOutcome(ctx context.Context, a *lodestone.Attention) (lodes
 }
 
 func itemKey(a *lodestone.Attention) *sequencer.ItemKey {
-	return &sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: a.Kind, ID: a.ID}, Seq: a.Seq}
+	key := sequencer.KeyOf(a)
+	return &key
 }

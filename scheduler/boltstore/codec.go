@@ -1,14 +1,17 @@
 package boltstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/tinylib/msgp/msgp"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/sequencer"
 )
 
 // encoding is the version byte at the head of every value.
@@ -115,7 +118,59 @@ func day(t time.Time) uint32 {
 	return uint32(y*10000 + int(m)*100 + d)
 }
 
-// attentionKey is kind ‖ 0 ‖ id ‖ 0 ‖ stream sequence.
+// ofSignal is set in the sequence of an attention item's key where it is that of a signal: submissions and
+// signals have streams of their own, which count alike. Earlier versions did not set it.
+const ofSignal = 1 << 63
+
+func itemKey(k sequencer.ItemKey) []byte {
+	if k.Signal {
+		return attentionKey(k.Kind, k.ID, k.Seq|ofSignal)
+	}
+	return attentionKey(k.Kind, k.ID, k.Seq)
+}
+
+// findItem returns an attention item and the key under which it stands; nil when there is none. A signal may
+// stand where an earlier version put it, under the key that is now a submission's.
+func findItem(b *bolt.Bucket, k sequencer.ItemKey) (key []byte, item *lodestone.Attention, err error) {
+	for _, key := range [][]byte{itemKey(k), attentionKey(k.Kind, k.ID, k.Seq)} {
+		v := b.Get(key)
+		if v == nil {
+			continue
+		}
+		item := new(lodestone.Attention)
+		if err := decode(v, item); err != nil {
+			return nil, nil, fmt.Errorf("an attention item: %w", err)
+		}
+		if sequencer.KeyOf(item).Signal == k.Signal {
+			return key, item, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// putItem puts an attention item, and reports whether it was there. What an earlier version put under the key
+// of another one gets its own.
+func putItem(b *bolt.Bucket, a *lodestone.Attention, v []byte) (known bool, err error) {
+	k := sequencer.KeyOf(a)
+	key := itemKey(k)
+	was, item, err := findItem(b, k)
+	if err != nil {
+		return false, err
+	}
+	if was != nil && !bytes.Equal(was, key) {
+		if err := b.Delete(was); err != nil {
+			return false, err
+		}
+	}
+	if other := b.Get(key); item == nil && other != nil { // a signal in the place of a submission
+		if err := b.Put(attentionKey(k.Kind, k.ID, k.Seq|ofSignal), bytes.Clone(other)); err != nil {
+			return false, err
+		}
+	}
+	return item != nil, b.Put(key, v)
+}
+
+// attentionKey is kind ‖ 0 ‖ id ‖ 0 ‖ stream sequence; see [itemKey].
 func attentionKey(kind lodestone.AttentionKind, id string, seq uint64) []byte {
 	b := append(append([]byte(kind), 0), id...)
 	return binary.BigEndian.AppendUint64(append(b, 0), seq)

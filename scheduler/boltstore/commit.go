@@ -194,14 +194,14 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 		return sequencer.Result{}, err
 	}
 	if w.Settles != nil {
-		v := t.att.Get(attentionKey(w.Settles.Kind, w.Settles.ID, w.Settles.Seq))
-		if v == nil {
+		_, item, err := findItem(t.att, *w.Settles)
+		if err != nil {
+			return sequencer.Result{}, err
+		}
+		if item == nil {
 			return sequencer.Result{Err: sequencer.ErrSettled}, nil
 		}
-		state.Item = new(lodestone.Attention)
-		if err := decode(v, state.Item); err != nil {
-			return sequencer.Result{}, fmt.Errorf("an attention item: %w", err)
-		}
+		state.Item = item
 	}
 	change, err := plan(w, state)
 	if err != nil {
@@ -213,11 +213,15 @@ func (t *txn) write(w *sequencer.Write) (sequencer.Result, error) {
 		return res, err
 	}
 	for i := range change.Attention {
-		if a := &change.Attention[i]; a.Kind == w.Settles.Kind && a.ID == w.Settles.ID && a.Seq == w.Settles.Seq {
+		if sequencer.KeyOf(&change.Attention[i]) == *w.Settles {
 			return res, nil
 		}
 	}
-	return res, t.att.Delete(attentionKey(w.Settles.Kind, w.Settles.ID, w.Settles.Seq))
+	key, _, err := findItem(t.att, *w.Settles)
+	if err != nil || key == nil {
+		return res, err
+	}
+	return res, t.att.Delete(key)
 }
 
 // plan calls a write's Plan. A panic in it is one write's fault and harms no other.
@@ -473,16 +477,19 @@ func (t *txn) attend(items []lodestone.Attention) error {
 		if err != nil {
 			return err
 		}
-		key := attentionKey(items[i].Kind, items[i].ID, items[i].Seq)
-		known := t.att.Get(key) != nil
 		late, err := t.late(&items[i])
 		if err != nil {
 			return err
 		}
-		if !late {
-			if err := t.att.Put(key, v); err != nil {
+		var known bool
+		if late {
+			_, item, err := findItem(t.att, sequencer.KeyOf(&items[i]))
+			if err != nil {
 				return err
 			}
+			known = item != nil
+		} else if known, err = putItem(t.att, &items[i], v); err != nil {
+			return err
 		}
 		if items[i].Kind != lodestone.AttentionSubmission || known {
 			continue

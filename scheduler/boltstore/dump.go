@@ -100,7 +100,11 @@ func readableKey(name string, k []byte) string {
 		return when + " " + strings.Join(parts, " ")
 	case name == string(bAttention) && len(k) > 8:
 		id := bytes.ReplaceAll(bytes.TrimSuffix(k[:len(k)-8], []byte{0}), []byte{0}, []byte(" "))
-		return fmt.Sprintf("%s %d", id, binary.BigEndian.Uint64(k[len(k)-8:]))
+		seq := binary.BigEndian.Uint64(k[len(k)-8:])
+		if seq&ofSignal != 0 {
+			return fmt.Sprintf("%s signal %d", id, seq&^uint64(ofSignal))
+		}
+		return fmt.Sprintf("%s %d", id, seq)
 	}
 	return string(k)
 }

@@ -99,7 +99,7 @@ func (m *model) apply(t *testing.T, b sequencer.Batch) {
 
 func (m *model) attend(items []lodestone.Attention) {
 	for _, a := range items {
-		key := sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: a.Kind, ID: a.ID}, Seq: a.Seq}
+		key := sequencer.KeyOf(&a)
 		m.attention[key] = a
 		if a.Enrollment != nil {
 			m.failed = append(m.failed, key)
@@ -606,7 +606,7 @@ func (m *model) compareAll(t *testing.T, s *Store, fail func(string, ...any)) {
 		want[sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: lodestone.AttentionEnrollment, ID: "all"}}] = lodestone.Attention{Reason: lodestone.ReasonBraked}
 	}
 	for _, a := range items {
-		key := sequencer.ItemKey{AttentionKey: sequencer.AttentionKey{Kind: a.Kind, ID: a.ID}, Seq: a.Seq}
+		key := sequencer.KeyOf(&a)
 		if w, ok := want[key]; !ok || w.Reason != a.Reason {
 			fail("under attention is %+v, want %+v", a, w)
 		}

@@ -58,12 +58,8 @@ func record(tx *bolt.Tx, e *lodestone.Entry) error {
 // Item returns one attention item, nil when there is none of that key.
 func (s *Store) Item(_ context.Context, key sequencer.ItemKey) (item *lodestone.Attention, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
-		v := tx.Bucket(bAttention).Get(attentionKey(key.Kind, key.ID, key.Seq))
-		if v == nil {
-			return nil
-		}
-		item = new(lodestone.Attention)
-		return decode(v, item)
+		_, item, err = findItem(tx.Bucket(bAttention), key)
+		return err
 	})
 	return item, err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -486,4 +487,103 @@ func TestHistoryIsThePersons(t *testing.T) {
 	if list, err := s.History(ctx, "nobody@example.com", 10); err != nil || len(list) != 0 {
 		t.Errorf("of somebody not known: %v %v", list, err)
 	}
+}
+
+// Submissions and signals have streams of their own that count alike, and their senders choose the ids: one must
+// not take the other's place, wherever an earlier version put it.
+func TestASubmissionAndASignalOfOnePlace(t *testing.T) {
+	ctx := context.Background()
+	submission := lodestone.Attention{ID: "same", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonUnknownForm, At: start, Seq: 7, Subject: "lodestone.forms.guide", Data: []byte("submission")}
+	signal := lodestone.Attention{ID: "same", Kind: lodestone.AttentionSubmission, Reason: lodestone.ReasonNoEmail, At: start, Seq: 7, Subject: "lodestone.signals.opened", Data: []byte("signal")}
+	earlier := func(t *testing.T, s *Store) { // puts the signal as earlier versions did
+		t.Helper()
+		if err := s.update(func(tx *bolt.Tx) error {
+			v, err := encode(nil, &signal)
+			if err != nil {
+				return err
+			}
+			return tx.Bucket(bAttention).Put(attentionKey(signal.Kind, signal.ID, signal.Seq), v)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func(t *testing.T, s *Store, want ...string) {
+		t.Helper()
+		var got []string
+		items, total, err := s.Attention(ctx, 10)
+		of, err2 := s.ItemsOf(ctx, "same")
+		all, next, err3 := s.Rejected(ctx, "", 10)
+		if err := errors.Join(err, err2, err3); err != nil || total != len(want) || len(of) != len(want) || len(all) != len(want) || next != "" {
+			t.Fatalf("%d items, %d of the id, %d rejected, %v; want %d", total, len(of), len(all), err, len(want))
+		}
+		for i := range items {
+			got = append(got, string(items[i].Data))
+			one, err := s.Item(ctx, sequencer.KeyOf(&items[i]))
+			if err != nil || one == nil || string(one.Data) != string(items[i].Data) {
+				t.Errorf("Item finds %+v, %v; want the %s", one, err, items[i].Data)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("under attention are %q, want %q", got, want)
+		}
+	}
+	settle := func(t *testing.T, s *Store, a lodestone.Attention, again ...lodestone.Attention) {
+		t.Helper()
+		key := sequencer.KeyOf(&a)
+		res, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{{Settles: &key, Plan: func(st sequencer.State) (sequencer.Change, error) {
+			if st.Item == nil || string(st.Item.Data) != string(a.Data) {
+				t.Errorf("what is settled is %+v, want the %s", st.Item, a.Data)
+			}
+			return sequencer.Change{Attention: again}, nil
+		}}}})
+		if err != nil || res[0].Err != nil {
+			t.Fatal(err, res[0].Err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		put  func(*testing.T, *Store)
+	}{
+		{"both by this version", func(t *testing.T, s *Store) {
+			commit(t, s, sequencer.Batch{Attention: []lodestone.Attention{signal, submission}})
+		}},
+		{"the signal by an earlier one", func(t *testing.T, s *Store) {
+			earlier(t, s)
+			held(t, s, "signal")
+			key := sequencer.KeyOf(&submission)
+			if a, err := s.Item(ctx, key); a != nil || err != nil {
+				t.Errorf("the signal is taken for a submission: %+v, %v", a, err)
+			}
+			commit(t, s, sequencer.Batch{Attention: []lodestone.Attention{submission}})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			c.put(t, s)
+			held(t, s, "signal", "submission")
+			settle(t, s, submission)
+			held(t, s, "signal")
+			settle(t, s, signal)
+			held(t, s)
+		})
+	}
+	t.Run("one of an earlier version is tried again", func(t *testing.T) {
+		s := open(t, t.TempDir())
+		earlier(t, s)
+		settle(t, s, signal, signal) // still not usable
+		held(t, s, "signal")
+		commit(t, s, sequencer.Batch{Attention: []lodestone.Attention{submission}})
+		held(t, s, "signal", "submission")
+		settle(t, s, signal)
+		held(t, s, "submission")
+		commit(t, s, sequencer.Batch{Resolved: []sequencer.AttentionKey{{Kind: lodestone.AttentionSubmission, ID: "same"}}})
+		held(t, s)
+	})
+	t.Run("one of an earlier version is released", func(t *testing.T) {
+		s := open(t, t.TempDir())
+		earlier(t, s)
+		settle(t, s, signal)
+		held(t, s)
+	})
 }
