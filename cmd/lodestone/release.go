@@ -20,7 +20,7 @@ func (c *cli) releaseCmd() *cobra.Command {
 		Long: `Release takes in submissions and signals that lie under attention because they could not be used: the form
 was not declared, a field had the wrong type. Each is read with the rules as they are now, with the id and the
 time that it came with, and applied once, whatever interrupts this. What still can not be used stays where it
-is, with its reason as it is now. A submission in quarantine is taken for honest by this word.
+is, with its reason as it is now, and the command exits with 1. A submission in quarantine is taken for honest by this word.
 
 With --drop an attention item is closed and nothing else is done: for a submission that nobody misses, or
 a matter that was settled elsewhere. That it was, and by whom, stays on record; what it held does not.
@@ -139,10 +139,13 @@ func (c *cli) release(ctx context.Context, conn *connection, q api.Release) erro
 			}
 		}
 	}
-	if !q.All && total.TotalFaulty > 0 {
-		return errors.New("it can not be used yet; mend the cause that is named and release it again, or close it with --drop")
+	switch {
+	case total.TotalFaulty == 0:
+		return nil
+	case q.All:
+		return fmt.Errorf("%d of %d can not be used yet; mend the causes that are named and give the command again, or close them with --drop", total.TotalFaulty, total.TotalReleased+total.TotalFaulty)
 	}
-	return nil
+	return errors.New("it can not be used yet; mend the cause that is named and release it again, or close it with --drop")
 }
 
 // several lists what an id may mean where an error says that it may mean several.
