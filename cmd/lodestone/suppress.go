@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -79,51 +80,66 @@ func (c *cli) suppressLs() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls [EMAIL…]", Short: "Show the list, or whether addresses are on it", Example: "  lodestone suppress ls\n  lodestone suppress ls ada@example.com --json",
 		RunE: func(cmd *cobra.Command, emails []string) error {
-			only := map[lodestone.Email]bool{}
 			for _, e := range emails {
-				email, err := lodestone.ParseEmail(e)
-				if err != nil {
+				if _, err := lodestone.ParseEmail(e); err != nil {
 					return usagef("%q: %w", e, err)
 				}
-				only[email] = true
 			}
 			conn, err := c.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			list := []lodestone.Suppression{}
-			for after := ""; ; {
+			all := api.Suppressions{Suppressions: []lodestone.Suppression{}}
+			ask := func(q url.Values) (n int, err error) {
 				var page api.Suppressions
-				if err := conn.Call(cmd.Context(), "GET", "/api/v1/suppressions", url.Values{"after": {after}}, nil, &page); err != nil {
+				if err := conn.Call(cmd.Context(), "GET", "/api/v1/suppressions", q, nil, &page); err != nil {
+					return 0, err
+				}
+				all.Suppressions, all.Erased = append(all.Suppressions, page.Suppressions...), page.Erased
+				return len(page.Suppressions), nil
+			}
+			if len(emails) > 0 {
+				erased := 0
+				for some := range slices.Chunk(emails, 100) {
+					if _, err := ask(url.Values{"email": some}); err != nil {
+						return err
+					}
+					erased += all.Erased
+				}
+				all.Erased = erased
+			}
+			for after, n := "", 1; len(emails) == 0 && n > 0; {
+				if n, err = ask(url.Values{"after": {after}}); err != nil {
 					return err
 				}
-				if len(page.Suppressions) == 0 {
-					break
-				}
-				after = string(page.Suppressions[len(page.Suppressions)-1].Email)
-				for _, s := range page.Suppressions {
-					if len(only) == 0 || only[s.Email] {
-						list = append(list, s)
-					}
+				if n > 0 {
+					after = string(all.Suppressions[len(all.Suppressions)-1].Email)
 				}
 			}
 			if c.flags.json {
-				return c.printJSON(api.Suppressions{Suppressions: list})
+				return c.printJSON(all)
 			}
-			if len(list) == 0 {
-				if len(only) > 0 {
+			if len(all.Suppressions) == 0 {
+				if len(emails) > 0 {
 					fmt.Fprintln(c.out, "none of these is on the suppression list")
-				} else {
+				} else if all.Erased == 0 {
 					fmt.Fprintln(c.out, "nobody is on the suppression list")
+				} else {
+					fmt.Fprintln(c.out, "no address that is known is on the suppression list")
 				}
-				return nil
+			} else {
+				rows := [][]string{{"ADDRESS", "SINCE", "BY", "REASON"}}
+				for _, s := range all.Suppressions {
+					rows = append(rows, []string{string(s.Email), utc(s.At), s.Source, s.Reason})
+				}
+				table(c.out, "", rows)
 			}
-			rows := [][]string{{"ADDRESS", "SINCE", "BY", "REASON"}}
-			for _, s := range list {
-				rows = append(rows, []string{string(s.Email), utc(s.At), s.Source, s.Reason})
+			if all.Erased > 0 && len(emails) > 0 {
+				fmt.Fprintf(c.out, "%d of these asked to be forgotten: a hash alone keeps that they are never contacted\n", all.Erased)
+			} else if all.Erased > 0 {
+				fmt.Fprintf(c.out, "and %d of people who asked to be forgotten, kept as a hash alone; `suppress ls EMAIL` says of an address whether it is among them\n", all.Erased)
 			}
-			table(c.out, "", rows)
 			return nil
 		},
 	}

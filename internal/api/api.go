@@ -34,6 +34,8 @@ type Store interface {
 	Counts(ctx context.Context) (map[lodestone.TouchpointState]uint64, error)
 	Attention(ctx context.Context, limit int) ([]lodestone.Attention, int, error)
 	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
+	Suppression(ctx context.Context, email lodestone.Email) (x *lodestone.Suppression, kept bool, err error)
+	SuppressedErased(ctx context.Context) (int, error)
 	Totals(ctx context.Context) ([]boltstore.Count, error)
 	Held(ctx context.Context, sequence string) (int, error)
 	Braked(ctx context.Context, sequence string) ([]boltstore.BrakedItem, error)
@@ -409,6 +411,8 @@ func (s *Server) attention(r *http.Request) (any, error) {
 // Suppressions is the answer of `suppress ls`.
 type Suppressions struct {
 	Suppressions []lodestone.Suppression `json:"suppressions"`
+	// Erased counts those whose addresses are not known any more: a hash keeps that they are never contacted.
+	Erased int `json:"erased,omitempty"`
 }
 
 func (s *Server) suppressions(r *http.Request) (any, error) {
@@ -416,11 +420,33 @@ func (s *Server) suppressions(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	answer := Suppressions{Suppressions: []lodestone.Suppression{}}
+	if r.Form.Has("email") { // these alone, and of them also what an erasure left of them
+		for _, text := range r.Form["email"] {
+			email, err := lodestone.ParseEmail(text)
+			if err != nil {
+				return nil, problem(http.StatusBadRequest, "%q: %v", text, err)
+			}
+			x, kept, err := s.Store.Suppression(r.Context(), email)
+			if err != nil {
+				return nil, err
+			}
+			if x != nil {
+				answer.Suppressions = append(answer.Suppressions, *x)
+			}
+			if kept {
+				answer.Erased++
+			}
+		}
+		return answer, nil
+	}
 	list, err := s.Store.Suppressions(r.Context(), lodestone.Email(r.FormValue("after")), n)
 	if err != nil {
 		return nil, err
 	}
-	return Suppressions{append([]lodestone.Suppression{}, list...)}, nil
+	answer.Suppressions = append(answer.Suppressions, list...)
+	answer.Erased, err = s.Store.SuppressedErased(r.Context())
+	return answer, err
 }
 
 // Suppress asks to put addresses on the suppression list or to take them off.

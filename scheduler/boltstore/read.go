@@ -320,6 +320,46 @@ func (s *Store) Suppressions(_ context.Context, after lodestone.Email, limit int
 	return list, err
 }
 
+// Suppression returns what is known of one address: from the list, or what an erasure keeps of it under a hash,
+// which kept says; nil when it may be contacted.
+func (s *Store) Suppression(_ context.Context, email lodestone.Email) (x *lodestone.Suppression, kept bool, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		if v := tx.Bucket(bSuppressions).Get([]byte(email)); v != nil {
+			x = new(lodestone.Suppression)
+			return decode(v, x)
+		}
+		x, _, err = keptOf(tx, email)
+		kept = x != nil
+		return err
+	})
+	return x, kept, err
+}
+
+// SuppressedErased counts the suppressions that are kept as a hash alone, of people who were erased. One who was
+// erased from several stores that were brought together counts once for each.
+func (s *Store) SuppressedErased(context.Context) (n int, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bErased)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(_, v []byte) error {
+			var x lodestone.Suppression
+			if len(v) < 8 {
+				return fmt.Errorf("%w: an erasure without its time", ErrNotAStore)
+			}
+			if err := decode(v[8:], &x); err != nil {
+				return fmt.Errorf("the suppression of an erased address: %w", err)
+			}
+			if x.Source != "" {
+				n++
+			}
+			return nil
+		})
+	})
+	return n, err
+}
+
 // Count is one number of the roll-up: how often something happened to a step of a sequence.
 type Count struct {
 	Sequence string
