@@ -37,6 +37,7 @@ func (c *compiler) lint() {
 	l := &linter{compiler: c, analyses: make(map[*scoring.Program]*scoring.Analysis)}
 	for _, f := range c.set.Forms {
 		l.dead(f.Zone, "")
+		l.dead(f.Quarantine, "nothing of the form "+f.Name+" can ever wait in quarantine")
 	}
 	for _, r := range c.set.Rules {
 		l.rule(r)
@@ -84,6 +85,9 @@ func (l *linter) dead(p *scoring.Program, consequence string, given ...scoring.G
 		return false
 	}
 	a := l.analysis(p)
+	for _, f := range a.Unbounded() {
+		l.at(p, f.Offset, "%s", f.Message)
+	}
 	for _, f := range a.Dead(given...) {
 		message := f.Message
 		if f.Whole && consequence != "" {

@@ -347,6 +347,10 @@ func (s *Schema) domainOf(name string, t Type) domain {
 		d.finite, d.mayNil = texts(v.oneOf), false
 	case name == "lead.submissions":
 		d.integer, d.lo = true, 0
+	case name == "risk.score":
+		d.integer, d.lo, d.hi = true, 0, maxRisk
+	case strings.HasPrefix(name, "risk.") && v != nil && v.typ.base == number && !v.typ.optional: // counts
+		d.integer, d.lo = true, 0
 	case name == "lead.email" || name == "lead.domain":
 		d.tests = []test{lowered}
 	case v != nil && v.oneOf != nil:

@@ -44,6 +44,7 @@ func TestNeverTrue(t *testing.T) {
 		`5 > fields.seats > 10`,
 		`score > 59 and score < 60`,
 		`lead.submissions < 0`,
+		`risk.score > 100`, `risk.score < 0`, `risk.token_uses < 0`, `risk.source_submissions > 1 and risk.source_submissions < 2`,
 		`band == "hot" and score < 60`,
 		`band in ["hot", "warm"] and score < 30`,
 		`band != "cold" and score < 30`,

@@ -2,6 +2,7 @@ package scoring
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -82,6 +83,64 @@ func numberRange(n ast.Node) (lowest, highest float64, ok bool) {
 	v, _ := constantOf(n)
 	x, ok := v.(float64)
 	return x, x, ok
+}
+
+// Unbounded finds arithmetic that gives no finite number whatever the facts: a division by zero, a result that is
+// larger than any number.
+func (a *Analysis) Unbounded() (found []Finding) {
+	visit(a.root, func(n ast.Node) {
+		b, ok := n.(*ast.BinaryNode)
+		if !ok {
+			return
+		}
+		l, fixed := fold(b.Left)
+		r, divisor := fold(b.Right)
+		switch x, both := fold(b); {
+		case divisor && r == 0 && (b.Operator == "/" || b.Operator == "%"):
+			found = append(found, Finding{Offset: start(n), Message: quote(n) + " divides by zero, which gives no number; divide by something else"})
+		case both && (math.IsInf(x, 0) || math.IsNaN(x)) && fixed && isFinite(l) && isFinite(r):
+			found = append(found, Finding{Offset: start(n), Message: quote(n) + " is larger than any number can be; write smaller numbers"})
+		}
+	})
+	return found
+}
+
+func isFinite(x float64) bool { return !math.IsInf(x, 0) && !math.IsNaN(x) }
+
+// fold is the value of arithmetic with fixed numbers; ok is false where anything else is in it.
+func fold(n ast.Node) (x float64, ok bool) {
+	switch n := n.(type) {
+	case *ast.BinaryNode:
+		l, ok1 := fold(n.Left)
+		r, ok2 := fold(n.Right)
+		if !ok1 || !ok2 {
+			return 0, false
+		}
+		switch n.Operator {
+		case "+":
+			return l + r, true
+		case "-":
+			return l - r, true
+		case "*":
+			return l * r, true
+		case "/":
+			return l / r, true
+		case "%":
+			return math.Mod(l, r), true
+		}
+		return 0, false
+	case *ast.UnaryNode:
+		x, ok := fold(n.Node)
+		if n.Operator == "-" {
+			x = -x
+		}
+		return x, ok && (n.Operator == "-" || n.Operator == "+")
+	case *ast.IntegerNode:
+		return float64(n.Value), true
+	case *ast.FloatNode:
+		return n.Value, true
+	}
+	return 0, false
 }
 
 // visit goes over a node and everything in it.

@@ -62,6 +62,9 @@ func (c *checker) unknownName(n ast.Node, name string) (ast.Node, Type) {
 			return c.fail(n, "unknown name %s; did you mean lists?", last)
 		}
 		names := s.roots()
+		if c.scoring { // what would be refused here is no suggestion
+			names = slices.DeleteFunc(names, func(name string) bool { return s.names[name] != nil && s.names[name].scored })
+		}
 		if Closest(last, names) == "" {
 			if f := Closest(last, s.fields); f != "" {
 				return c.fail(n, "unknown name %s; did you mean fields.%s?", last, f)

@@ -39,13 +39,16 @@ func Signs(ev *lodestone.Evidence, email lodestone.Email) (signs []Sign) {
 	return signs
 }
 
-// Risk is the sum of the weights, at most 100.
+// maxRisk is the most that risk.score is.
+const maxRisk = 100
+
+// Risk is the sum of the weights, at most [maxRisk].
 func Risk(ev *lodestone.Evidence, email lodestone.Email) int {
 	sum := 0
 	for _, s := range Signs(ev, email) {
 		sum += s.Weight
 	}
-	return min(sum, 100)
+	return min(sum, maxRisk)
 }
 
 // RiskWords says in one line what speaks against a submission.

@@ -312,6 +312,10 @@ func TestRunTimeFaults(t *testing.T) {
 func TestScoringView(t *testing.T) {
 	s := NewSchema(testConfig())
 	for _, source := range []string{`score > 1`, `band == "hot"`, `previous_band == "hot"`} {
+		misspelt := strings.NewReplacer("score", "scoer", "band", "bnad").Replace(source)
+		if _, err := s.CompileScoring(misspelt, Boolean); err == nil || strings.Contains(err.Error(), "score") || strings.Contains(err.Error(), "band") {
+			t.Errorf("CompileScoring(%s) = %v, want a fault that suggests no name that is refused there", misspelt, err)
+		}
 		if _, err := s.CompileScoring(source, Boolean); err == nil || !strings.Contains(err.Error(), "is not known here") {
 			t.Errorf("CompileScoring(%s) = %v, want a fault that says why", source, err)
 		}
