@@ -1,6 +1,9 @@
 package access
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+)
 
 // Nothing is the policy of an answer that is no page: it loads, sends and shows nothing, nowhere.
 const nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -10,16 +13,18 @@ const strict = "max-age=15768000"
 
 // headers says with every answer what browsers are to make of it. A handler that shows a page says more.
 func (g *Guard) headers(next http.Handler) http.Handler {
+	always := http.Header{ // made once for all answers; whoever adds to one of them gets a copy
+		"X-Content-Type-Options":  {"nosniff"},
+		"X-Frame-Options":         {"DENY"},
+		"Referrer-Policy":         {"no-referrer"},
+		"Content-Security-Policy": {nothing},
+		"Permissions-Policy":      {"camera=(), geolocation=(), microphone=(), payment=(), usb=()"},
+	}
+	if g.o.TLS {
+		always["Strict-Transport-Security"] = []string{strict}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Content-Security-Policy", nothing)
-		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
-		if g.o.TLS {
-			h.Set("Strict-Transport-Security", strict)
-		}
+		maps.Copy(w.Header(), always)
 		next.ServeHTTP(w, r)
 	})
 }

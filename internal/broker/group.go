@@ -22,11 +22,22 @@ type groupCall struct {
 
 // NewGroup groups calls of publish, which is as [Broker.PublishBatch].
 func NewGroup(publish func(context.Context, []*nats.Msg) error) *Group {
-	return &Group{groupcommit.New(maxBatch, func(calls []*groupCall) { together(publish, calls) })}
+	queue := groupcommit.New(maxBatch, func(calls []*groupCall) { together(publish, calls) })
+	queue.Alone = func(ctx context.Context, c *groupCall) { c.err = ofOne(publish(ctx, []*nats.Msg{c.msg})) }
+	return &Group{queue}
+}
+
+// ofOne is the error of a batch of one.
+func ofOne(err error) error {
+	var batch *BatchError
+	if errors.As(err, &batch) {
+		return batch.Errs[0]
+	}
+	return err
 }
 
 // Publish returns when the message is on disk, with the error of [Broker.PublishBatch] for it. When
-// ctx is done first the error wraps [ErrNoAnswer]: the message is still published.
+// ctx is done first the error wraps [ErrNoAnswer]: the message may still be published.
 func (g *Group) Publish(ctx context.Context, m *nats.Msg) error {
 	call := &groupCall{msg: m}
 	if err := g.queue.Do(ctx, call); err != nil {
@@ -40,15 +51,16 @@ func (g *Group) Publish(ctx context.Context, m *nats.Msg) error {
 func together(publish func(context.Context, []*nats.Msg) error, calls []*groupCall) {
 	msgs := make([]*nats.Msg, 0, len(calls))
 	at := make([]int, len(calls)) // where each call's message is
-	byID := make(map[string]int, len(calls))
+	type name struct{ subject, id string }
+	byName := make(map[name]int, len(calls))
 	for i, c := range calls {
-		id := c.msg.Header.Get(nats.MsgIdHdr)
-		if n, again := byID[c.msg.Subject+" "+id]; again && id != "" {
-			at[i] = n
+		n := name{c.msg.Subject, c.msg.Header.Get(nats.MsgIdHdr)}
+		if first, again := byName[n]; again && n.id != "" {
+			at[i] = first
 			continue
 		}
 		at[i] = len(msgs)
-		byID[c.msg.Subject+" "+id] = at[i]
+		byName[n] = at[i]
 		msgs = append(msgs, c.msg)
 	}
 	err := publish(context.Background(), msgs)

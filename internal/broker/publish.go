@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,27 +64,35 @@ func (e *BatchError) Unwrap() []error {
 // PublishBatch publishes messages and returns when each is acknowledged, which is when it is on
 // disk. Messages of one stream keep their order. From 16 of one stream on they go as atomic batches of
 // at most 1,000, which the server syncs once each; fewer, and those of a batch that the server
-// refuses, go one by one without waiting for each other. A message whose Nats-Msg-Id the stream
+// refuses, go one by one without waiting for each other, and one alone without another goroutine. A message whose Nats-Msg-Id the stream
 // remembers counts as accepted.
 //
 // The error is a [*BatchError]; its errors wrap [ErrFull], [ErrNoStream], [ErrNoAnswer], or are the
 // server's refusal of that message. The messages are not changed.
 func (b *Broker) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
 	errs := make([]error, len(msgs))
-	groups := make(map[string][]int, 1) // indexes by stream
-	var order []string
-	for i, m := range msgs {
-		s := streamOf(m.Subject)
-		if groups[s] == nil {
+	order := make([]string, 0, 1) // the streams, as they come
+	for _, m := range msgs {
+		if s := streamOf(m.Subject); !slices.Contains(order, s) {
 			order = append(order, s)
 		}
-		groups[s] = append(groups[s], i)
 	}
 	for _, s := range order {
-		for at := groups[s]; len(at) > 0; {
-			n := min(len(at), maxBatch)
-			b.publish(ctx, s, msgs, at[:n], errs)
-			at = at[n:]
+		if len(order) == 1 {
+			b.publish(ctx, s, msgs, errs)
+			continue
+		}
+		var at []int
+		var of []*nats.Msg
+		for i, m := range msgs {
+			if streamOf(m.Subject) == s {
+				at, of = append(at, i), append(of, m)
+			}
+		}
+		found := make([]error, len(of))
+		b.publish(ctx, s, of, found)
+		for n, i := range at {
+			errs[i] = found[n]
 		}
 	}
 	for _, err := range errs {
@@ -94,13 +103,35 @@ func (b *Broker) PublishBatch(ctx context.Context, msgs []*nats.Msg) error {
 	return nil
 }
 
-// publish sends the messages at the given indexes, all of one stream, and fills in their errors.
-func (b *Broker) publish(ctx context.Context, stream string, msgs []*nats.Msg, at []int, errs []error) {
-	if stream == "" || len(at) < minBatch {
-		b.plain(ctx, msgs, at, errs)
-		return
+// publish sends messages of one stream and fills in their errors.
+func (b *Broker) publish(ctx context.Context, stream string, msgs []*nats.Msg, errs []error) {
+	for len(msgs) > 0 {
+		n := min(len(msgs), maxBatch)
+		switch {
+		case n == 1:
+			errs[0] = b.one(ctx, msgs[0])
+		case n < minBatch || stream == "":
+			b.plain(ctx, msgs[:n], errs)
+		default:
+			b.batch(ctx, msgs[:n], errs)
+		}
+		msgs, errs = msgs[n:], errs[n:]
 	}
-	err := b.atomic(ctx, msgs, at)
+}
+
+// one sends one message and waits, with no goroutine between the caller and the connection.
+func (b *Broker) one(ctx context.Context, m *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if _, err := b.js.PublishMsg(ctx, m); err != nil {
+		return refusal(m.Subject, err)
+	}
+	return nil
+}
+
+// batch sends messages as an atomic batch, and one by one if the server refuses that.
+func (b *Broker) batch(ctx context.Context, msgs []*nats.Msg, errs []error) {
+	err := b.atomic(ctx, msgs)
 	if err == nil {
 		return
 	}
@@ -109,26 +140,29 @@ func (b *Broker) publish(ctx context.Context, stream string, msgs []*nats.Msg, a
 	// own answer. A full stream would only say so a thousand times.
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && !errors.Is(err, ErrFull) {
-		b.plain(ctx, msgs, at, errs)
+		b.log.Debug("a batch of messages was refused; they are sent one by one", "messages", len(msgs), "error", err)
+		b.plain(ctx, msgs, errs)
 		return
 	}
-	for _, i := range at {
+	for i := range msgs {
 		errs[i] = err
 	}
 }
 
 // atomic sends one atomic batch (ADR-50): numbered messages with one batch id, the last one commits
 // and is answered.
-func (b *Broker) atomic(ctx context.Context, msgs []*nats.Msg, at []int) error {
+func (b *Broker) atomic(ctx context.Context, msgs []*nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	id := nuid.Next()
-	for n, i := range at {
-		m := &nats.Msg{Subject: msgs[i].Subject, Data: msgs[i].Data, Header: make(nats.Header, len(msgs[i].Header)+3)}
-		maps.Copy(m.Header, msgs[i].Header)
-		m.Header["Nats-Batch-Id"] = []string{id}
-		m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(n + 1)}
-		if n < len(at)-1 {
+	// One message for all: the client library has written it down when it returns.
+	m := &nats.Msg{Header: make(nats.Header, 8)}
+	id, number := []string{nuid.Next()}, []string{""}
+	for n, msg := range msgs {
+		clear(m.Header)
+		maps.Copy(m.Header, msg.Header)
+		number[0] = strconv.Itoa(n + 1)
+		m.Subject, m.Data, m.Header["Nats-Batch-Id"], m.Header["Nats-Batch-Sequence"] = msg.Subject, msg.Data, id, number
+		if n < len(msgs)-1 {
 			if err := b.nc.PublishMsg(m); err != nil {
 				return refusal(m.Subject, err) // the server forgets a batch that goes on no more
 			}
@@ -148,36 +182,36 @@ func (b *Broker) atomic(ctx context.Context, msgs []*nats.Msg, at []int) error {
 			return fmt.Errorf("publish a batch: %w: the answer cannot be read", ErrNoAnswer)
 		case ack.Error != nil:
 			return refusal(m.Subject, ack.Error)
-		case ack.Count != len(at):
-			return fmt.Errorf("publish a batch: %w: the answer counts %d messages of %d", ErrNoAnswer, ack.Count, len(at))
+		case ack.Count != len(msgs):
+			return fmt.Errorf("publish a batch: %w: the answer counts %d messages of %d", ErrNoAnswer, ack.Count, len(msgs))
 		}
 	}
 	return nil
 }
 
 // plain sends messages one by one, each answered on its own, without waiting in between.
-func (b *Broker) plain(ctx context.Context, msgs []*nats.Msg, at []int, errs []error) {
-	waiting := make([]jetstream.PubAckFuture, len(at))
-	for n, i := range at {
+func (b *Broker) plain(ctx context.Context, msgs []*nats.Msg, errs []error) {
+	waiting := make([]jetstream.PubAckFuture, len(msgs))
+	for i, msg := range msgs {
 		if errs[i] = ctx.Err(); errs[i] != nil {
 			continue
 		}
 		// A copy, because the client library writes the reply subject into it.
-		m := &nats.Msg{Subject: msgs[i].Subject, Data: msgs[i].Data, Header: msgs[i].Header}
+		m := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: msg.Header}
 		f, err := b.js.PublishMsgAsync(m, jetstream.WithStallWait(publishTimeout))
 		if err != nil {
 			errs[i] = refusal(m.Subject, err)
 			continue
 		}
-		waiting[n] = f
+		waiting[i] = f
 	}
-	for n, i := range at {
-		if waiting[n] == nil {
+	for i, f := range waiting {
+		if f == nil {
 			continue
 		}
 		select {
-		case <-waiting[n].Ok():
-		case err := <-waiting[n].Err():
+		case <-f.Ok():
+		case err := <-f.Err():
 			errs[i] = refusal(msgs[i].Subject, err)
 		case <-ctx.Done():
 			errs[i] = fmt.Errorf("publish: %w: %w", ErrNoAnswer, ctx.Err())

@@ -49,9 +49,12 @@ func mediaOf(h http.Header) (media, *refusal) {
 		return media{}, refuse(http.StatusUnsupportedMediaType, resultBadMedia, detail)
 	}
 	const known = "send " + jsonType + ", " + urlType + ", " + multiType + " or " + cloudType
-	name, params, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil {
-		return bad(known)
+	name, params := h.Get("Content-Type"), map[string]string(nil)
+	if name != jsonType && name != urlType { // as most write it
+		var err error
+		if name, params, err = mime.ParseMediaType(name); err != nil {
+			return bad(known)
+		}
 	}
 	m := media{name: name, boundary: params["boundary"]}
 	for header := range h {

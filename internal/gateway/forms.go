@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,6 +133,13 @@ func Forms(o FormOptions) http.Handler {
 	return f
 }
 
+// What every answer to a form says in its headers: made once. Whoever adds to one of them gets a copy.
+var (
+	varies  = []string{"Origin", "Accept"}
+	noStore = []string{"no-store"}
+	asJSON  = []string{jsonType}
+)
+
 const (
 	resultRepeated  = "repeated"
 	resultBadKey    = "bad_key"
@@ -179,8 +185,7 @@ func (f *forms) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if form == nil {
 		label = ""
 	}
-	w.Header().Add("Vary", "Origin")
-	w.Header().Add("Vary", "Accept")
+	w.Header()["Vary"] = varies
 	allowed := f.cors(w.Header(), r, form)
 	switch {
 	case r.Method == http.MethodOptions:
@@ -312,7 +317,11 @@ func (f *forms) take(w http.ResponseWriter, r *http.Request, name string, form *
 // observed is what can be seen of a request beside its body.
 func (f *forms) observed(r *http.Request) event.Observed {
 	o := event.Observed{IP: f.ClientIP(r), UserAgent: cut(r.UserAgent(), maxBrowser)}
-	if u, err := url.Parse(r.Referer()); err == nil && (u.Scheme == "https" || u.Scheme == "http") && len(r.Referer()) <= maxReferer {
+	referer := r.Referer()
+	if referer == "" || len(referer) > maxReferer {
+		return o
+	}
+	if u, err := url.Parse(referer); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
 		o.Page = u.String()
 	}
 	return o
@@ -371,7 +380,8 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 	if f.Publish == nil {
 		return taken{}, f.away(ctx, name, errNoPublisher)
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	// Whether or not the sender is still there, what it sent is stored.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if key != "" {
 		// Before the stream, so that no second body gets past it. A kill in between leaves a key whose
@@ -463,18 +473,18 @@ func visitors(reason lodestone.Reason) string {
 // answer says that a submission is on disk.
 func (f *forms) answer(w http.ResponseWriter, r *http.Request, form *rules.Form, done taken) {
 	asset := f.assetLink(r, form, done)
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header()["Cache-Control"] = noStore
 	if !wantsPage(r) {
-		w.Header().Set("Content-Type", jsonType)
+		w.Header()["Content-Type"] = asJSON
 		w.WriteHeader(http.StatusAccepted)
-		answer := struct {
-			ID    string  `json:"id"`
-			Asset *string `json:"asset"` // null when the form promises none
-		}{ID: done.id}
+		b := appendJSON(append(make([]byte, 0, 128), `{"id":`...), done.id)
+		b = append(b, `,"asset":`...)
 		if asset != "" {
-			answer.Asset = &asset
+			b = appendJSON(b, asset)
+		} else {
+			b = append(b, "null"...) // the form promises none
 		}
-		_ = json.NewEncoder(w).Encode(answer) // the sender is gone; there is nobody to tell
+		_, _ = w.Write(append(b, "}\n"...)) // the sender is gone; there is nobody to tell
 		return
 	}
 	if to := thanks(form, done.thanks); to != "" {
@@ -488,6 +498,17 @@ func (f *forms) answer(w http.ResponseWriter, r *http.Request, form *rules.Form,
 		title = form.Title
 	}
 	writePage(w, http.StatusAccepted, page{Title: "Thank you", Heading: title, Text: "We have received your request.", Link: asset, LinkText: "Open what you asked for"})
+}
+
+// appendJSON appends a text as encoding/json writes it.
+func appendJSON(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(text) // a text can always be written
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
 }
 
 // thanks is where a page without script is sent: the address that it asks for if the form has it, else
@@ -539,12 +560,6 @@ func wantsPage(r *http.Request) bool {
 func hash(b []byte) sum {
 	h := sha256.Sum256(b)
 	return sum(h[:16])
-}
-
-// hashed is [digest] as bytes.
-func hashed(parts ...string) (s sum) {
-	_, _ = hex.Decode(s[:], []byte(digest(parts...))) // it is hexadecimal
-	return s
 }
 
 // recent remembers what was just asked for, in two generations of which the older one is forgotten:

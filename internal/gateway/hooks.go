@@ -350,7 +350,14 @@ func readBody(w http.ResponseWriter, r *http.Request, most int, timeout time.Dur
 	// The server lifts the deadline when the body ends. A writer that knows no deadlines is not a
 	// network connection, and does not keep us waiting.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+	var body []byte
+	var err error
+	if n := r.ContentLength; n >= 0 && n <= int64(most) { // and the body is no longer than it says
+		body = make([]byte, n)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+	}
 	var long *http.MaxBytesError
 	switch {
 	case err == nil:

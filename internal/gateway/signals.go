@@ -3,12 +3,12 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -123,9 +123,17 @@ func (a *hookAccount) message(req connectors.HookRequest, news connectors.HookNe
 
 // digest is 128 bits of the SHA-256 of texts, none of which runs into the next.
 func digest(parts ...string) string {
-	h := sha256.New()
+	s := hashed(parts...)
+	return hex.EncodeToString(s[:])
+}
+
+// hashed is [digest] as bytes.
+func hashed(parts ...string) sum {
+	var room [256]byte // for what is hashed of most forms
+	b := room[:0]
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		b = append(strconv.AppendInt(b, int64(len(p)), 10), ':')
+		b = append(b, p...)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return hash(b)
 }

@@ -10,8 +10,14 @@ import (
 // Queue gathers items and works them off in the order they came, one batch at a time. It is safe for
 // concurrent use.
 type Queue[T any] struct {
+	// Alone, where it is set, works off an item that finds nothing under way. It runs on the goroutine of the
+	// caller, because each one more that must be woken costs a lone item time, and returns when ctx is done.
+	// Set it before the first Do.
+	Alone func(ctx context.Context, item T)
+
 	max  int
 	work func([]T)
+	done sync.Pool // of channels that nobody waits at
 
 	mu      sync.Mutex // guards what follows
 	waiting []entry[T]
@@ -20,18 +26,27 @@ type Queue[T any] struct {
 
 type entry[T any] struct {
 	item T
-	done chan struct{}
+	done chan struct{} // takes one element without waiting
 }
 
 // New makes a queue whose batches have at most max items. What work finds out about an item it
 // writes into it, so T is a pointer as a rule; work must bound its own time.
-func New[T any](max int, work func([]T)) *Queue[T] { return &Queue[T]{max: max, work: work} }
+func New[T any](max int, work func([]T)) *Queue[T] {
+	return &Queue[T]{max: max, work: work, done: sync.Pool{New: func() any { return make(chan struct{}, 1) }}}
+}
 
-// Do returns nil when work was done with item in a batch. When ctx is done first its error is returned;
-// the item is still worked on, and must not be looked at.
+// Do returns nil when work, or Alone, was done with item. When ctx is done before work is, its error is
+// returned; the item is still worked on, and must not be looked at.
 func (q *Queue[T]) Do(ctx context.Context, item T) error {
-	e := entry[T]{item, make(chan struct{})}
 	q.mu.Lock()
+	if !q.running && q.Alone != nil {
+		q.running = true
+		q.mu.Unlock()
+		defer q.others()
+		q.Alone(ctx, item)
+		return nil
+	}
+	e := entry[T]{item, q.done.Get().(chan struct{})}
 	q.waiting = append(q.waiting, e)
 	if !q.running {
 		q.running = true
@@ -40,9 +55,19 @@ func (q *Queue[T]) Do(ctx context.Context, item T) error {
 	q.mu.Unlock()
 	select {
 	case <-e.done:
+		q.done.Put(e.done)
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return ctx.Err() // the channel is not used again: something will be sent to it
+	}
+}
+
+// others has those worked off who came while one was alone.
+func (q *Queue[T]) others() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running = len(q.waiting) > 0; q.running {
+		go q.run() // it ends when nothing waits
 	}
 }
 
@@ -64,7 +89,7 @@ func (q *Queue[T]) run() {
 		}
 		q.work(items)
 		for _, e := range batch {
-			close(e.done)
+			e.done <- struct{}{}
 		}
 	}
 }
