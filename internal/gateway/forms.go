@@ -43,6 +43,10 @@ const (
 	formMemory  = 64 << 20         // bytes of bodies that are read and stored at once
 	formWeight  = 4 << 10          // what the smallest form counts for in it
 	corsAge     = 10 * time.Minute // a browser may remember for so long what it may send
+	// formTimeout is for a form to be stored. Its batch may wait for the one before, and a sync waits for what others
+	// write to the disk, which was seen to take seconds. A form that is stored late must not be answered as one that
+	// is not; proxies wait for half a minute and more.
+	formTimeout = 25 * time.Second
 )
 
 // FormOptions of [Forms].
@@ -381,7 +385,7 @@ func (f *forms) store(ctx context.Context, name string, form *rules.Form, in inb
 		return taken{}, f.away(ctx, name, errNoPublisher)
 	}
 	// Whether or not the sender is still there, what it sent is stored.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), formTimeout)
 	defer cancel()
 	if key != "" {
 		// Before the stream, so that no second body gets past it. A kill in between leaves a key whose
