@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lodestonehq/lodestone/internal/access"
 	"github.com/lodestonehq/lodestone/internal/broker"
 	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 )
@@ -22,9 +23,10 @@ func (c *cli) backupCmd() *cobra.Command {
 		Short: "Copy the store while the worker goes on",
 		Long: `Backup writes the whole store, as it is at one moment, into FILE, or under a name with the time into DIR,
 which must exist. The worker goes on meanwhile. The copy is checked before it gets its name, and never takes the place of
-a file that is there. It holds leads, touchpoints, the journal, the suppression list, the rule files, and of the keys
-of forms (lodestone keys) what lets them in again; who may sign in to the console is not in it (lodestone user add);
-submissions that are not applied yet are in the streams. Keep those, too (retention.submissions says for
+a file that is there. It holds leads, touchpoints, the journal, the suppression list, the rule files, and, as hashes, the
+keys of forms (lodestone keys), the users of the console and the tokens (lodestone user, token): whoever reads it learns
+all of that, so keep it as you keep the data directory. Not in it are the configuration with its secrets, and
+submissions that are not applied yet, which are in the streams. Keep those, too (retention.submissions says for
 how long they stay): a restored backup is brought up to date from them.`,
 		Example: "  lodestone backup /var/backups/lodestone/\n  lodestone backup before-the-upgrade.db",
 		Args:    args(cobra.ExactArgs(1)),
@@ -72,11 +74,18 @@ func (c *cli) besideStore() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(cfg.Data, broker.FormKeysName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	beside := map[string][]byte{}
+	for _, name := range []string{broker.FormKeysName, access.FileName} {
+		data, err := os.ReadFile(filepath.Join(cfg.Data, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		default:
+			beside[name] = data
+		}
 	}
-	return map[string][]byte{broker.FormKeysName: data}, err
+	return beside, nil
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
@@ -115,6 +124,15 @@ are looked up at the provider. Where it cannot answer they wait for a human (que
 				}
 				if len(forms) > 0 {
 					fmt.Fprintf(c.err, "keys of forms that let clients in again as when the backup was made: %s; end what had been ended since with `lodestone keys rm`\n", strings.Join(forms, ", "))
+				}
+			}
+			if users := info.Beside[access.FileName]; users != nil {
+				who, err := access.OpenBook(cfg.Data).Restore(users, time.Now())
+				if err != nil {
+					return fmt.Errorf("the store is restored, users and tokens are not: %w", err)
+				}
+				if len(who) > 0 {
+					fmt.Fprintf(c.err, "let in again as when the backup was made: %s; end what had been ended since with `lodestone user rm` and `lodestone token rm`\n", strings.Join(who, ", "))
 				}
 			}
 			if c.flags.json {

@@ -298,17 +298,54 @@ func load(path string) (l list, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return list{}, nil
 	}
-	if err != nil {
-		return list{}, err
+	if err == nil {
+		l, err = parse(data)
 	}
+	if err != nil {
+		return list{}, fmt.Errorf("%s: %w; restore it, or remove it and make the users anew", path, err)
+	}
+	return l, nil
+}
+
+func parse(data []byte) (l list, err error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields() // of a newer version: what it says of rights must not be left out
 	if err := dec.Decode(&l); err != nil {
-		return list{}, fmt.Errorf("%s: %w; restore it, or remove it and make the users anew", path, err)
+		return list{}, err
 	}
 	slices.SortFunc(l.Users, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(l.Tokens, func(a, b Token) int { return strings.Compare(a.Name, b.Name) })
 	return l, nil
+}
+
+// Restore puts the users and tokens of a backup where there are none, and says who can come in by it, as in "user
+// ada"; nil: there are some already, which stay as they are, because what a backup holds may have been ended since.
+// Nobody is signed in by it.
+func (b *Book) Restore(data []byte, now time.Time) (who []string, err error) {
+	kept, err := parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("read the users and tokens of the backup: %w", err)
+	}
+	err = b.change(func(l *list) error {
+		if len(l.Users)+len(l.Tokens) > 0 {
+			return nil
+		}
+		*l = kept
+		for i := range l.Users {
+			l.Users[i].Epoch = rand.Text()
+			who = append(who, "user "+l.Users[i].Name)
+		}
+		for _, t := range l.Tokens {
+			if t.Expires.IsZero() || now.Before(t.Expires) {
+				who = append(who, "token "+t.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return who, nil
 }
 
 func (b *Book) changeUser(name string, change func(*User) error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -281,4 +282,54 @@ func FuzzBook(f *testing.F) {
 		}
 		_, _ = json.Marshal(users)
 	})
+}
+
+// A restore lets in whom the backup lets in, where nobody was set up, and never brings back what was ended.
+func TestRestore(t *testing.T) {
+	now := time.Now()
+	from, _ := counted(t)
+	if err := from.AddUser("ada", "operator", passphrase, now); err != nil {
+		t.Fatal(err)
+	}
+	secret, _, err := from.AddToken("watch", "metrics", time.Time{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := from.AddToken("old", "read", now.Add(time.Hour), now); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(from.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, err := from.Check("ada", passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	to, _ := counted(t)
+	who, err := to.Restore(data, now.Add(2*time.Hour))
+	if err != nil || !slices.Equal(who, []string{"user ada", "token watch"}) {
+		t.Fatalf("Restore = %q, %v; want the user and the token that has not expired", who, err)
+	}
+	u, ok, err := to.Check("ada", passphrase)
+	if err != nil || !ok || u.Epoch == before.Epoch {
+		t.Errorf("ada is let in: %t, %v, in the epoch %q; want that she is, in another than %q", ok, err, u.Epoch, before.Epoch)
+	}
+	if _, ok, err := to.CheckToken(secret, now.Add(2*time.Hour)); err != nil || !ok {
+		t.Errorf("the token lets in: %t, %v", ok, err)
+	}
+	if info, err := os.Stat(to.Path()); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, %v; want 0600", info.Mode(), err)
+	}
+
+	if err := to.RemoveUser("ada"); err != nil {
+		t.Fatal(err)
+	}
+	if who, err := to.Restore(data, now); err != nil || who != nil {
+		t.Errorf("where a token is left Restore = %q, %v; want nobody", who, err)
+	}
+	if _, err := to.Restore([]byte(`{"users": [], "tokens": [], "groups": []}`), now); err == nil {
+		t.Error("a file of a newer version was taken without what it says of rights")
+	}
 }
