@@ -117,7 +117,7 @@ var All = []Bench{
 	{"record", "a lead written and read in the form in which it is stored, beside JSON", record, false},
 	{"growth", "a year of a steady state: the file, the latency of a commit, and the pause of a compaction", growth, false},
 	{"backlog", "memory, start and idle processor time of a worker for which many touchpoints wait", backlog, false},
-	{"large", "ten million leads: the file, the start, a worker at rest, sending, taking in, and the replay of a million submissions (about 40 GB and half an hour; not part of `all`)", large, true},
+	{"large", "ten million leads: the file, the start, a worker at rest, sending, taking in, and the replay of a million submissions (about 30 GB and twenty minutes; not part of `all`)", large, true},
 }
 
 // ErrUnknown is returned for a bench that there is not.

@@ -51,7 +51,9 @@ func (r *run) plan(ctx context.Context, items int, res Result) error {
 			if n%4 == 3 {
 				lead = n - 3 // a quarter were here before
 			}
-			msgs = append(msgs, form(lead, n))
+			m := form(lead, n)
+			m.Header = nil // the server remembers ids for two minutes, which would be counted as the replay's memory
+			msgs = append(msgs, m)
 			n++
 		}
 		if err := b.PublishBatch(ctx, msgs); err != nil {

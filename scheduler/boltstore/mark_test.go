@@ -313,3 +313,32 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// The indexes must hold just what the leads do, however many there are of both.
+func TestCheckComparesTheIndexes(t *testing.T) {
+	for name, spoil := range map[string]func(lane *bolt.Bucket) error{
+		"one is missing":  func(lane *bolt.Bucket) error { k, _ := lane.Cursor().First(); return lane.Delete(k) },
+		"one is too much": func(lane *bolt.Bucket) error { return lane.Put(append(nanoKey(nil, 1), "a@example.com"...), nil) },
+		"one is another's": func(lane *bolt.Bucket) error {
+			k, _ := lane.Cursor().First()
+			return errors.Join(lane.Put(append(bytes.Clone(k), 'x'), nil), lane.Delete(bytes.Clone(k)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(closed(t, 10), Options{})
+			must(t, err)
+			defer s.Close()
+			if faults, err := s.Check(t.Context()); err != nil || len(faults) > 0 {
+				t.Fatalf("before: %v, %v", faults, err)
+			}
+			must(t, s.update(func(tx *bolt.Tx) error {
+				due := tx.Bucket(bDue)
+				name, _ := due.Cursor().First()
+				return spoil(due.Bucket(name))
+			}))
+			if faults, err := s.Check(t.Context()); err != nil || len(faults) != 1 || !strings.Contains(faults[0], "the indexes hold") {
+				t.Errorf("Check = %v, %v; want one fault, of the indexes", faults, err)
+			}
+		})
+	}
+}

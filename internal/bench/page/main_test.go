@@ -75,7 +75,7 @@ func TestThePageHasItsMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mark := range []string{"figures", "peers"} {
+	for _, mark := range []string{"figures", "peers", "large"} {
 		if _, err := replaced(text, mark, nil); err != nil {
 			t.Error(err)
 		}
