@@ -51,6 +51,9 @@ sequence that nobody enters, a value that can be missing. With --strict they cou
 					fmt.Fprintln(c.err, f)
 				}
 			}
+			if step := linked(set); step != "" && !ops.NoLinks && (c.cfg == nil || c.cfg.HTTP.PublicURL == "") {
+				fmt.Fprintf(c.err, "note: %s sends a link, and no configuration is here that says where links lead to: without http.public_url in the worker's configuration there are none\n", step)
+			}
 			if set == nil || strict && len(faults) > 0 {
 				return errFound
 			}
@@ -67,6 +70,21 @@ sequence that nobody enters, a value that can be missing. With --strict they cou
 	}
 	cmd.Flags().BoolVar(&strict, "strict", false, "warnings count like faults: exit code 3")
 	return cmd
+}
+
+// linked names the first step of a set that sends a link or waits for one to be followed, "" where none does.
+func linked(set *rules.Set) string {
+	if set == nil {
+		return ""
+	}
+	for _, q := range set.Sequences {
+		for s := range q.All() {
+			if s.Confirm > 0 || s.Uses("links.confirm") || s.Uses("links.unsubscribe") {
+				return "the step " + q.Name + "." + s.Name
+			}
+		}
+	}
+	return ""
 }
 
 // refuse tells of the faults in rule files as `check` does, and ends with errFound; asJSON is what --json

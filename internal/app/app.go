@@ -167,6 +167,7 @@ func Open(ctx context.Context, opts Options) (_ *Worker, err error) {
 		return nil, err
 	}
 	w.opts.RulesOptions.Link = personLink(w.links, opts.PublicURL)
+	w.opts.RulesOptions.NoLinks = w.opts.RulesOptions.Link == nil // whether there are settings or not: these are in force
 	if err := w.loadRules(ctx); err != nil {
 		return nil, err
 	}
