@@ -173,9 +173,7 @@ func (a *Account) Do(ctx context.Context, act Act) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, a.fault(ctx, act.Operation, Unknown, lodestone.ReasonNoAnswer, err)
 	}
-	if r.Detail != "" {
-		r.Detail = a.t.mask.text(r.Detail, hiddenIn(ctx)...)
-	}
+	r.Detail = a.t.mask.said(ctx, r.Detail)
 	r.Reference = r.Reference[:min(len(r.Reference), maxReference)]
 	return r, nil
 }
@@ -191,7 +189,7 @@ func (a *Account) Unsubscribed(ctx context.Context, email lodestone.Email) (Subs
 	if err != nil {
 		return Subscription{}, a.fault(ctx, "check", Failed, lodestone.ReasonCheckFailed, err)
 	}
-	s.Evidence = a.t.mask.text(s.Evidence, hiddenIn(ctx)...)
+	s.Evidence = a.t.mask.said(ctx, s.Evidence)
 	return s, nil
 }
 
@@ -208,7 +206,7 @@ func (a *Account) Find(ctx context.Context, act Act) (Finding, error) {
 	if err != nil {
 		return Finding{}, a.fault(ctx, act.Operation, Failed, lodestone.ReasonCheckFailed, err)
 	}
-	f.Evidence = a.t.mask.text(f.Evidence, hiddenIn(ctx)...)
+	f.Evidence = a.t.mask.said(ctx, f.Evidence)
 	f.Reference = f.Reference[:min(len(f.Reference), maxReference)]
 	return f, nil
 }

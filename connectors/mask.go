@@ -133,6 +133,14 @@ func concealedIn(ctx context.Context) *concealed {
 // hiddenIn are the texts that nothing about the requests made with the context may repeat.
 func hiddenIn(ctx context.Context) []hidden { return concealedIn(ctx).forms() }
 
+// said masks what is kept of the answer to a request made with the context.
+func (m mask) said(ctx context.Context, s string) string {
+	if !strings.ContainsAny(s, "@%") {
+		return m.text(s) // in every form an address has one of these
+	}
+	return m.text(s, hiddenIn(ctx)...)
+}
+
 // forms are the texts to take out, in the forms in which they travel.
 func (c *concealed) forms() (texts []hidden) {
 	if c == nil {

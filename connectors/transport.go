@@ -32,7 +32,7 @@ const (
 // Call is one request to the provider.
 type Call struct {
 	Operation string        // for errors and metrics: a name from the connector's own code
-	Request   *http.Request // with its credentials; its context is not used
+	Request   *http.Request // with its credentials; its context is not used. A header with a User-Agent may be shared
 	// Decode reads the body of a 2xx, nil when nothing in it matters. An error means that it cannot be
 	// read, one made by [Refusal] that its words refuse the act. It may be called several times.
 	Decode func(Answer) error
@@ -272,14 +272,14 @@ func (t *Transport) span(ctx context.Context, c *Call, act bool) (_ context.Cont
 	}
 }
 
-// userAgent is what requests say of themselves that say nothing else.
-var userAgent = []string{"lodestone"}
+// UserAgent is what requests say of themselves that say nothing else.
+const UserAgent = "lodestone"
 
 // prepare makes the request that is sent from the one that was built. They share header and URL, which a round
 // tripper leaves as they are.
 func (t *Transport) prepare(ctx context.Context, r *http.Request, act bool) (*http.Request, error) {
 	if r.Header.Get("User-Agent") == "" {
-		r.Header["User-Agent"] = userAgent // the first time it is sent
+		r.Header.Set("User-Agent", UserAgent) // the first time it is sent
 	}
 	req := r.WithContext(ctx)
 	if act {

@@ -228,7 +228,7 @@ func (l *lane) try(ctx context.Context, email lodestone.Email) (err error) {
 			return l.ended(ctx, email, t, before)
 		}
 	}
-	p := Local(st, e, t, s.rulebook(), s.paused, now)
+	p := Local(st, e, t, s.rulebook(), s.pausing(), now)
 	held, release := ctx, func() {}
 	if p.stop == nil {
 		// What cannot be sent anyway is found before the provider is asked anything.
@@ -314,7 +314,7 @@ func (l *lane) intend(ctx context.Context, email lodestone.Email, known sequence
 			return sequencer.Change{}, sequencer.ErrMoved // migrated since: what the provider was asked was about another act
 		}
 		now, book := s.now(), s.rulebook()
-		p := Local(st, e, t, book, s.paused, now)
+		p := Local(st, e, t, book, s.pausing(), now)
 		if p.stop != nil {
 			return sequencer.Plan(st.Lead, p.moved(), book, now)
 		}

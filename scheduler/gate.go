@@ -63,7 +63,10 @@ func (p *Passage) object(c lodestone.Check, evidence string, o objection) {
 // e and t are the enrollment and the touchpoint of its lead; paused answers what is paused now, and
 // nil means nothing is.
 func Local(st sequencer.State, e *lodestone.Enrollment, t *lodestone.Touchpoint, book *sequencer.Rulebook, paused func(scope string) (Pause, bool), now time.Time) *Passage {
-	p := &Passage{lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, book: book, paused: paused}
+	p := &Passage{
+		lead: st.Lead, e: e, t: t, now: now, suppression: st.Suppression, book: book, paused: paused,
+		verdicts: make([]lodestone.Verdict, 0, len(lodestone.Checks)),
+	}
 	p.set, p.seq = book.Sequence(e)
 	p.caps = book.Current().Caps // of today, whatever version the enrollment runs on: they are about the lead
 	for _, check := range []func(){

@@ -298,6 +298,16 @@ func (s *Scheduler) paused(scope string) (Pause, bool) {
 	return p, ok
 }
 
+// pausing answers what is paused, nil when nothing is, which is nearly always: then nobody has to ask by name.
+func (s *Scheduler) pausing() func(scope string) (Pause, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pauses) == 0 {
+		return nil
+	}
+	return s.paused
+}
+
 // commit carries out one write and tells who listens. It outlives ctx for a moment: what a call led
 // to must be recorded also while everything stops.
 func (s *Scheduler) commit(ctx context.Context, w sequencer.Write) (sequencer.Result, error) {

@@ -41,7 +41,7 @@ func (c *connector) checkRequest(email lodestone.Email) (*http.Request, error) {
 	}
 	req, to := *like, *like.URL
 	to.RawQuery = "email=" + url.QueryEscape(string(email))
-	req.URL, req.Header = &to, like.Header.Clone()
+	req.URL = &to
 	return &req, nil
 }
 

@@ -115,9 +115,16 @@ func open(s connectors.Settings, t *connectors.Transport) (connectors.Connector,
 		user: s.Secrets[PublicKey], password: s.Secrets[PrivateKey],
 		check: s.Suppression == connectors.SuppressionProvider,
 	}
-	c.checking = sync.OnceValues(func() (*http.Request, error) { return c.sign(api.NewGetEmailUnsubscribedRequest(c.server, nil)) })
+	// Their headers are shared, and complete.
+	ready := func(req *http.Request, err error) (*http.Request, error) {
+		if req, err = c.sign(req, err); err == nil {
+			req.Header.Set("User-Agent", connectors.UserAgent)
+		}
+		return req, err
+	}
+	c.checking = sync.OnceValues(func() (*http.Request, error) { return ready(api.NewGetEmailUnsubscribedRequest(c.server, nil)) })
 	c.inviting = sync.OnceValues(func() (*http.Request, error) {
-		return c.sign(api.NewCreateInviteFeedEntryRequest(c.server, api.InviteFeedEntry{}))
+		return ready(api.NewCreateInviteFeedEntryRequest(c.server, api.InviteFeedEntry{}))
 	})
 	return c, nil
 }
@@ -289,7 +296,7 @@ func (c *connector) inviteRequest(body map[string]any) (*http.Request, error) {
 		return nil, err
 	}
 	req := *like
-	req.Header, req.Body, req.ContentLength, req.GetBody = like.Header.Clone(), io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+	req.Body, req.ContentLength, req.GetBody = io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
 	return &req, nil
 }
 

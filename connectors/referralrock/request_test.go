@@ -32,6 +32,7 @@ func TestRequestsAreTheGenerated(t *testing.T) {
 			}
 			return
 		}
+		want.Header.Set("User-Agent", connectors.UserAgent)
 		g, err := httputil.DumpRequestOut(got, true)
 		if err != nil {
 			t.Fatal(err)

@@ -153,7 +153,7 @@ type txn struct {
 	leads, due, intents, journal, supp, att, rolls *bolt.Bucket
 	lanes                                          map[string]*bolt.Bucket
 	counts                                         map[string]*uint64
-	key                                            []byte           // to look counts up with
+	key                                            []byte           // room for a key; bbolt keeps a copy
 	braked                                         map[string]int   // change of what each sequence's brake holds
 	at                                             time.Time        // of the newest entry
 	uses                                           map[string]int64 // active enrollments by version of the rule files
@@ -236,7 +236,7 @@ func plan(w *sequencer.Write, st sequencer.State) (c sequencer.Change, err error
 
 // unchanged reports whether the store still holds the state that something was planned over.
 func (t *txn) unchanged(email lodestone.Email, was sequencer.State) (bool, error) {
-	if !bytes.Equal(t.leads.Get([]byte(email)), was.Version) {
+	if !bytes.Equal(t.leads.Get(t.keyOf(string(email))), was.Version) {
 		return false, nil
 	}
 	is, erased, err := t.suppression(email)
@@ -307,7 +307,7 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 		} else if record, err = encoded(c.Lead); err != nil {
 			return nil, err
 		}
-		if err := t.leads.Put([]byte(email), record); err != nil {
+		if err := t.leads.Put(t.keyOf(string(email)), record); err != nil {
 			return nil, err
 		}
 		if err := t.index(email, old, c.Lead); err != nil {
@@ -366,7 +366,9 @@ func (t *txn) append(e *lodestone.Entry, v []byte) (err error) {
 // index brings due and intents in line with the lead: what the old state had and the new has not is
 // deleted, what is new is put.
 func (t *txn) index(email lodestone.Email, old, lead *lodestone.Lead) error {
-	before, after := indexKeys(old), indexKeys(lead)
+	var room [4]indexKey // most have one or two
+	before := appendIndexKeys(room[:0:2], old)
+	after := appendIndexKeys(room[2:2], lead)
 	for _, k := range before {
 		if !slices.ContainsFunc(after, k.equal) {
 			if err := t.unindex(email, k); err != nil {
@@ -383,12 +385,12 @@ func (t *txn) index(email lodestone.Email, old, lead *lodestone.Lead) error {
 			if err != nil {
 				return err
 			}
-			if err := b.Put(append(nanoKey(make([]byte, 0, 8+len(email)), k.due), email...), nil); err != nil {
+			if err := b.Put(t.dueKey(k.due, email), nil); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := t.intents.Put([]byte(k.id), pending{k.state, k.connector, email}.encode()); err != nil {
+		if err := t.intents.Put(t.keyOf(k.id), pending{k.state, k.connector, email}.encode()); err != nil {
 			return err
 		}
 	}
@@ -397,18 +399,31 @@ func (t *txn) index(email lodestone.Email, old, lead *lodestone.Lead) error {
 
 func (t *txn) unindex(email lodestone.Email, k indexKey) error {
 	if k.state != lodestone.TouchpointScheduled {
-		return t.intents.Delete([]byte(k.id))
+		return t.intents.Delete(t.keyOf(k.id))
 	}
 	b, err := t.lane(k.connector, k.sequence)
 	if err != nil {
 		return err
 	}
-	return b.Delete(append(nanoKey(make([]byte, 0, 8+len(email)), k.due), email...))
+	return b.Delete(t.dueKey(k.due, email))
+}
+
+// keyOf is a text as a key, in the room for one.
+func (t *txn) keyOf(text string) []byte {
+	t.key = append(t.key[:0], text...)
+	return t.key
+}
+
+// dueKey is the key of a touchpoint in its part of the due queue, in the room for one.
+func (t *txn) dueKey(due int64, email lodestone.Email) []byte {
+	t.key = append(nanoKey(t.key[:0], due), email...)
+	return t.key
 }
 
 // lane is the part of the due queue that belongs to one sequence of one connector.
 func (t *txn) lane(connector, sequence string) (*bolt.Bucket, error) {
-	name := laneName(connector, sequence)
+	t.key = append(append(append(t.key[:0], connector...), 0), sequence...)
+	name := t.key
 	if b := t.lanes[string(name)]; b != nil {
 		return b, nil
 	}
@@ -437,11 +452,13 @@ func (k indexKey) equal(o indexKey) bool {
 	return k.id == o.id && k.state == o.state && k.connector == o.connector // when to look again is in the lead
 }
 
-func indexKeys(l *lodestone.Lead) []indexKey {
+func indexKeys(l *lodestone.Lead) []indexKey { return appendIndexKeys(nil, l) }
+
+// appendIndexKeys appends those of a lead to keys.
+func appendIndexKeys(keys []indexKey, l *lodestone.Lead) []indexKey {
 	if l == nil {
-		return nil
+		return keys
 	}
-	var keys []indexKey
 	for i := range l.Enrollments {
 		if t := l.Enrollments[i].Touchpoint; t != nil {
 			keys = append(keys, indexKey{t.ID, t.State, t.Connector, l.Enrollments[i].Sequence, nanos(t.DueAt)})
