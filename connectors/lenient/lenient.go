@@ -46,6 +46,10 @@ type Text string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (w *Text) UnmarshalJSON(raw []byte) error {
+	if s, ok := plain(raw); ok {
+		*w = Text(s)
+		return nil
+	}
 	var s *string
 	if json.Unmarshal(raw, &s) == nil && s != nil {
 		*w = Text(*s)
@@ -58,6 +62,10 @@ type ID string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (id *ID) UnmarshalJSON(raw []byte) error {
+	if s, ok := plain(raw); ok {
+		*id = ID(s)
+		return nil
+	}
 	var s *string
 	if json.Unmarshal(raw, &s) == nil {
 		if s != nil {
@@ -71,4 +79,18 @@ func (id *ID) UnmarshalJSON(raw []byte) error {
 	}
 	*id = ID(n)
 	return nil
+}
+
+// plain is a JSON text of ASCII without escapes, which stands for itself. raw is valid JSON.
+func plain(raw []byte) (string, bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	text := raw[1 : len(raw)-1]
+	for _, c := range text {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", false
+		}
+	}
+	return string(text), true
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -26,6 +27,7 @@ type request struct {
 	err     error
 	done    chan struct{}
 	alone   func() error // instead of a batch: run where nothing else is committed
+	begun   atomic.Bool  // the writer has it, or who sent it took it back; whoever sets it first
 }
 
 // Commit carries out a batch. See [sequencer.Store].
@@ -56,11 +58,22 @@ func (s *Store) send(ctx context.Context, r *request) error {
 		s.mu.RUnlock()
 		return ctx.Err()
 	}
-	// From here on the batch is carried out whatever becomes of ctx, so the answer is waited for: a
-	// caller that left now would not know whether it happened.
-	<-r.done
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if r.begun.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		// The batch is carried out whatever becomes of ctx, so the answer is waited for: a caller that left
+		// now would not know whether it happened.
+		<-r.done
+	}
 	return r.err
 }
+
+// queued is how many requests may wait for the writer without those who sent them standing by: each would have
+// to be woken once more.
+const queued = 256
 
 // yields is how often the writer lets those run who can, before it commits what is waiting: they may be
 // about to commit too. Where nobody can run this takes no time, and where many can it is they who keep the
@@ -74,8 +87,12 @@ func (s *Store) write() {
 	for {
 		select {
 		case r := <-s.requests:
+			if !r.begun.CompareAndSwap(false, true) {
+				continue // taken back
+			}
 			group = append(group[:0], r)
 		case <-s.done:
+			s.refuse()
 			return
 		}
 		n := len(group[0].batch.Writes)
@@ -83,10 +100,13 @@ func (s *Store) write() {
 		yielded := 0
 		for n < s.max && last.alone == nil && yielded < yields {
 			select {
-			case last = <-s.requests:
-				if last.alone == nil {
-					group = append(group, last)
-					n += len(last.batch.Writes)
+			case r := <-s.requests:
+				if !r.begun.CompareAndSwap(false, true) {
+					continue
+				}
+				if last = r; r.alone == nil {
+					group = append(group, r)
+					n += len(r.batch.Writes)
 				}
 			default:
 				yielded++
@@ -105,6 +125,19 @@ func (s *Store) write() {
 		if last.alone != nil {
 			last.err = last.alone()
 			close(last.done)
+		}
+	}
+}
+
+// refuse answers the requests that still wait when the store is closed. Nobody sends any more.
+func (s *Store) refuse() {
+	for {
+		select {
+		case r := <-s.requests:
+			r.err = ErrClosed
+			close(r.done)
+		default:
+			return
 		}
 	}
 }

@@ -136,7 +136,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, max: opts.MaxWrites, requests: make(chan *request), done: make(chan struct{})}
+	s := &Store{path: path, max: opts.MaxWrites, requests: make(chan *request, queued), done: make(chan struct{})}
 	s.db.Store(db)
 	s.unread.Store(!read.IsZero())
 	if read.IsZero() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -586,4 +587,72 @@ func TestASubmissionAndASignalOfOnePlace(t *testing.T) {
 		settle(t, s, signal)
 		held(t, s)
 	})
+}
+
+// While the writer is busy, who waits for it may give up: the batch is then not carried out. Who does not is told
+// that the store was closed.
+func TestWaitingForTheWriter(t *testing.T) {
+	ctx, dir, book := context.Background(), t.TempDir(), rulebook(t)
+	s := open(t, dir)
+	busy, free := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.alone(ctx, func() error { close(busy); <-free; return nil }); err != nil {
+			t.Errorf("alone: %v", err)
+		}
+	})
+	<-busy
+	patient := make(chan error, 1)
+	wg.Go(func() {
+		_, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{submit(book, "ada@example.com", "1", start, 0)}})
+		patient <- err
+	})
+	for len(s.requests) == 0 {
+		runtime.Gosched()
+	}
+	given, giveUp := context.WithCancel(ctx)
+	giveUp()
+	for range 20 { // whichever of the two ways to notice it a select takes
+		if _, err := s.Commit(given, sequencer.Batch{Writes: []sequencer.Write{submit(book, "bob@example.com", "2", start, 0)}}); !errors.Is(err, context.Canceled) {
+			t.Errorf("Commit with a context that is done = %v", err)
+		}
+	}
+	close(free)
+	if err := <-patient; err != nil {
+		t.Errorf("Commit that waited = %v", err)
+	}
+	wg.Wait()
+	for email, known := range map[lodestone.Email]bool{"ada@example.com": true, "bob@example.com": false} {
+		if st, err := s.State(ctx, email); err != nil || (st.Lead != nil) != known {
+			t.Errorf("%s is known: %v, want %v (%v)", email, st.Lead != nil, known, err)
+		}
+	}
+
+	busy, free = make(chan struct{}), make(chan struct{})
+	wg.Go(func() { _ = s.alone(ctx, func() error { close(busy); <-free; return nil }) })
+	<-busy
+	wg.Go(func() {
+		_, err := s.Commit(ctx, sequencer.Batch{Writes: []sequencer.Write{submit(book, "eve@example.com", "3", start, 0)}})
+		patient <- err
+	})
+	for len(s.requests) == 0 {
+		runtime.Gosched()
+	}
+	wg.Go(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	<-s.done
+	close(free)
+	err := <-patient
+	wg.Wait()
+	s = open(t, dir)
+	st, stErr := s.State(ctx, "eve@example.com")
+	if stErr != nil {
+		t.Fatal(stErr)
+	}
+	if (err == nil) != (st.Lead != nil) || err != nil && !errors.Is(err, ErrClosed) {
+		t.Errorf("Commit while the store was closed = %v, and the lead is there: %v", err, st.Lead != nil)
+	}
 }
