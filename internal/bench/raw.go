@@ -8,6 +8,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -56,7 +57,7 @@ type put struct {
 // puts is what the store wrote for a change: the lead, its place in the due queue, the journal entry.
 func puts(list []put, c *sequencer.Change) ([]put, error) {
 	if c.Lead != nil {
-		v, err := c.Lead.MarshalMsg(make([]byte, 1, c.Lead.Msgsize()+1))
+		v, err := boltstore.Encode(c.Lead)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +71,7 @@ func puts(list []put, c *sequencer.Change) ([]put, error) {
 
 // entryPuts is what a journal entry stands for: itself, and the places in the due queue that it made.
 func entryPuts(list []put, e *lodestone.Entry) ([]put, error) {
-	v, err := e.MarshalMsg(make([]byte, 1, e.Msgsize()+1))
+	v, err := boltstore.Encode(e)
 	if err != nil {
 		return nil, err
 	}

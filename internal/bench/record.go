@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lodestonehq/lodestone"
+	"github.com/lodestonehq/lodestone/scheduler/boltstore"
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
@@ -25,11 +26,11 @@ func record(ctx context.Context, r *run) error {
 	ours := func(context.Context) (sample, error) {
 		s, err := timed(items, func() (err error) {
 			for range items {
-				if compact, err = c.Lead.MarshalMsg(compact[:0]); err != nil {
+				if compact, err = boltstore.Encode(c.Lead); err != nil {
 					return err
 				}
 				var l lodestone.Lead
-				if _, err := l.UnmarshalMsg(compact); err != nil {
+				if err := boltstore.Decode(compact, &l); err != nil {
 					return err
 				}
 			}

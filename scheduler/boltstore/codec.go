@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/tinylib/msgp/msgp"
@@ -14,32 +16,110 @@ import (
 	"github.com/lodestonehq/lodestone/sequencer"
 )
 
-// encoding is the version byte at the head of every value.
-const encoding = 1
+// Every value begins with one byte, the version of its encoding.
+const (
+	plain      = 1 // the value follows as it was marshalled
+	compressed = 2 // sequences follow, see compress.go
+)
 
-// encode appends the version byte and v to b.
+// encode appends a value to b as it is marshalled.
 func encode(b []byte, v msgp.Marshaler) ([]byte, error) {
-	return v.MarshalMsg(append(b, encoding))
+	return v.MarshalMsg(append(b, plain))
 }
 
-// decode reads a value that encode wrote. Keys it does not know are passed over; what follows the
-// value is a fault.
-func decode(b []byte, v msgp.Unmarshaler) error {
-	if len(b) == 0 {
-		return fmt.Errorf("%w: an empty value", ErrNotAStore)
-	}
-	if b[0] != encoding {
-		return fmt.Errorf("%w: a value has encoding %d, this one reads %d", ErrNewer, b[0], encoding)
-	}
-	rest, err := v.UnmarshalMsg(b[1:])
+// Encode is a lead or a journal entry as it is stored: compressed where that is shorter.
+func Encode(v msgp.Marshaler) ([]byte, error) { return encoded(v, nil) }
+
+// encoded is v as [Encode] gives it. Where it is said how v ends, the last byte of that is left out, and there is
+// room behind for a number in its place.
+func encoded(v msgp.Marshaler, end []byte) ([]byte, error) {
+	s := scratch.Get().(*buffers)
+	defer s.leave()
+	b, err := v.MarshalMsg(s.record[:len(dictionary)])
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrNotAStore, err)
+		return nil, err
 	}
-	if len(rest) != 0 {
-		return fmt.Errorf("%w: %d bytes after a value", ErrNotAStore, len(rest))
+	s.record = b
+	if len(end) > 0 {
+		if !bytes.HasSuffix(b, end) {
+			return nil, errNoNumber
+		}
+		b = b[:len(b)-1]
 	}
-	return nil
+	record := b[len(dictionary):]
+	if len(record) <= maxCompressed {
+		s.out = compress(append(s.out[:0], compressed), b)
+	}
+	if len(record) > maxCompressed || len(s.out) > len(record) {
+		s.out = append(append(s.out[:0], plain), record...)
+	}
+	return append(make([]byte, 0, len(s.out)+numberRoom+1), s.out...), nil
 }
+
+// Decode reads a value as it is stored. Keys it does not know are passed over; what follows the value is a
+// fault.
+func Decode(b []byte, v msgp.Unmarshaler) error { return decode(b, v) }
+
+func decode(b []byte, v msgp.Unmarshaler) error {
+	return unpacked(b, func(record []byte) error {
+		rest, err := v.UnmarshalMsg(record)
+		if err != nil {
+			return fmt.Errorf("%w: %v", ErrNotAStore, err)
+		}
+		if len(rest) != 0 {
+			return fmt.Errorf("%w: %d bytes after a value", ErrNotAStore, len(rest))
+		}
+		return nil
+	})
+}
+
+// unpacked calls fn with a value as it was marshalled, which is good until fn returns.
+func unpacked(b []byte, fn func([]byte) error) error {
+	switch {
+	case len(b) == 0:
+		return fmt.Errorf("%w: an empty value", ErrNotAStore)
+	case b[0] == plain:
+		return fn(b[1:])
+	case b[0] == compressed:
+		s := scratch.Get().(*buffers)
+		defer s.leave()
+		var ok bool
+		if s.record, ok = expand(s.record[:len(dictionary)], b[1:]); !ok {
+			return fmt.Errorf("%w: a value that cannot be read", ErrNotAStore)
+		}
+		return fn(s.record[len(dictionary):])
+	}
+	return fmt.Errorf("%w: a value has encoding %d, this one reads up to %d", ErrNewer, b[0], compressed)
+}
+
+// holds reports whether a value has one of some texts in it: quicker than to decode it.
+func holds(b []byte, texts ...string) (held bool, err error) {
+	err = unpacked(b, func(record []byte) error {
+		held = slices.ContainsFunc(texts, func(s string) bool { return bytes.Contains(record, []byte(s)) })
+		return nil
+	})
+	return held, err
+}
+
+// buffers are for values on their way: how long one becomes is only known when it is made.
+type buffers struct {
+	record []byte // the dictionary, and behind it a value as it is marshalled
+	out    []byte
+}
+
+var scratch = sync.Pool{New: func() any {
+	return &buffers{record: append(make([]byte, 0, len(dictionary)+4<<10), dictionary...)}
+}}
+
+// leave gives buffers back that are not out of size.
+func (s *buffers) leave() {
+	if cap(s.record) <= 64<<10 && cap(s.out) <= 64<<10 {
+		scratch.Put(s)
+	}
+}
+
+// numberRoom is the most that a number takes beyond its first byte.
+const numberRoom = 8
 
 // nanoKey appends nanoseconds since 1970 so that keys sort as time. What is before 1970 sorts as
 // 1970.
@@ -76,13 +156,13 @@ type pending struct {
 // encode writes state, connector and address, each but the last ended by a zero byte, which none of
 // them can hold.
 func (p pending) encode() []byte {
-	b := append([]byte{encoding}, p.state...)
+	b := append([]byte{plain}, p.state...)
 	b = append(append(b, 0), p.connector...)
 	return append(append(b, 0), p.email...)
 }
 
 func decodePending(b []byte) (p pending, err error) {
-	if len(b) == 0 || b[0] != encoding {
+	if len(b) == 0 || b[0] != plain {
 		return p, fmt.Errorf("%w: an intent that cannot be read", ErrNotAStore)
 	}
 	var parts [3]string

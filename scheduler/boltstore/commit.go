@@ -337,7 +337,7 @@ func (t *txn) apply(email lodestone.Email, old *lodestone.Lead, c *sequencer.Cha
 	if c.Lead != nil {
 		if p != nil {
 			record = p.record(c.Lead)
-		} else if record, err = encoded(c.Lead); err != nil {
+		} else if record, err = recordOf(c.Lead); err != nil {
 			return nil, err
 		}
 		if err := t.leads.Put(t.keyOf(string(email)), record); err != nil {
@@ -388,7 +388,7 @@ func (t *txn) append(e *lodestone.Entry, v []byte) (err error) {
 	e.Seq = t.seq
 	t.at = e.At
 	if v == nil {
-		if v, err = encoded(e); err != nil {
+		if v, err = Encode(e); err != nil {
 			return err
 		}
 	}

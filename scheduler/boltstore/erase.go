@@ -78,7 +78,11 @@ func (n *naming) read(tx *bolt.Tx, email lodestone.Email) error {
 	c := tx.Bucket(bJournal).Cursor()
 	for k, v := c.Seek(seqKey(n.last + 1)); k != nil; k, v = c.Next() {
 		n.last = binary.BigEndian.Uint64(k)
-		if !Mentions(v, email) {
+		named := false
+		if err := unpacked(v, func(entry []byte) error { named = Mentions(entry, email); return nil }); err != nil {
+			return fmt.Errorf("journal entry %d: %w", n.last, err)
+		}
+		if !named {
 			continue
 		}
 		e := &lodestone.Entry{}
@@ -106,7 +110,7 @@ func unname(journal *bolt.Bucket, seqs []uint64) (n int, err error) {
 		if o := e.Operator; o != nil {
 			out.Operator = &lodestone.OperatorEntry{By: o.By, Command: o.Command}
 		}
-		v, err := encode(nil, out)
+		v, err := Encode(out)
 		if err != nil {
 			return n, err
 		}
@@ -419,7 +423,7 @@ func blank(journal *bolt.Bucket, seq uint64) (n int, err error) {
 		if err != nil || e == nil {
 			return n, err
 		}
-		v, err := encode(nil, blanked(e))
+		v, err := Encode(blanked(e))
 		if err != nil {
 			return n, err
 		}

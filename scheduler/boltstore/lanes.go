@@ -176,9 +176,10 @@ func (s *Store) Waiting(_ context.Context, connector, after string, until time.T
 // splitAtOnce bounds how many keys of an old layout are moved in one transaction.
 var splitAtOnce = 20_000
 
-// splitLanes brings a file of format 1, whose due queue had one part for each connector, to the layout of today,
-// a bounded number of keys at a time. Cut short, it goes on at the next start.
-func (s *Store) splitLanes() error {
+// upgrade brings a file of an earlier format to that of today. Of format 1, whose due queue had one part for each
+// connector, it moves a bounded number of keys at a time; cut short, it goes on at the next start. Format 2 differs
+// in nothing but that its records are not compressed: they are read as they are, and compressed when they change.
+func (s *Store) upgrade() error {
 	more := false
 	if err := s.view(func(tx *bolt.Tx) error {
 		f := tx.Bucket(bMeta).Get(kFormat)
@@ -191,7 +192,7 @@ func (s *Store) splitLanes() error {
 		more = false
 		if err := s.update(func(tx *bolt.Tx) error {
 			meta := tx.Bucket(bMeta)
-			// From the first key on that is moved, earlier versions must not touch the file.
+			// From the first key or record on that is of today, earlier versions must not touch the file.
 			if f := meta.Get(kFormat); len(f) == 4 && binary.BigEndian.Uint32(f) < Format {
 				if err := meta.Put(kFormat, binary.BigEndian.AppendUint32(nil, Format)); err != nil {
 					return err

@@ -131,7 +131,9 @@ func (s *Store) Whose(ctx context.Context, id string) (email lodestone.Email, er
 		n := 0
 		for k, v := c.Last(); k != nil && n < maxSought; k, v = c.Prev() {
 			n++
-			if !bytes.Contains(v, []byte(id)) {
+			if may, err := holds(v, id); err != nil {
+				return fmt.Errorf("a journal entry: %w", err)
+			} else if !may {
 				continue
 			}
 			var e lodestone.Entry
@@ -169,7 +171,9 @@ func (s *Store) Ended(_ context.Context, state lodestone.TouchpointState, limit 
 		n := 0
 		for k, v := c.Last(); k != nil && len(rows) < limit && n < maxSought; k, v = c.Prev() {
 			n++
-			if !bytes.Contains(v, []byte(state)) && !bytes.Contains(v, []byte(lodestone.ReasonReopened)) {
+			if may, err := holds(v, string(state), string(lodestone.ReasonReopened)); err != nil {
+				return fmt.Errorf("a journal entry: %w", err)
+			} else if !may {
 				continue
 			}
 			var e lodestone.Entry

@@ -1,8 +1,7 @@
 package boltstore
 
 import (
-	"bytes"
-	"sync"
+	"errors"
 
 	"github.com/tinylib/msgp/msgp"
 
@@ -25,21 +24,16 @@ func (s *Store) Prepare(a *sequencer.Ahead) {
 		return
 	}
 	c.Entry.Prev = newest(a.State.Lead)
-	entry, err := encoded(c.Entry)
+	entry, err := Encode(c.Entry)
 	if err != nil {
 		return // the transaction says it
 	}
-	l := *c.Lead
-	l.Journal = 1 // shows where the number goes: it is the last of a record
-	lead, err := encoded(&l)
-	if err != nil || !bytes.HasSuffix(lead, journalIsOne) {
+	lead, err := withoutNumber(c.Lead)
+	if err != nil {
 		return
 	}
-	a.Prepared = &prepared{entry, lead[:len(lead)-1]}
+	a.Prepared = &prepared{entry, lead}
 }
-
-// journalIsOne is how the record of a lead ends whose newest journal entry is the first.
-var journalIsOne = []byte{0xa1, 'j', 1}
 
 // record is the lead's, whose newest journal entry has its number by now. It may be asked for again, where
 // a transaction is tried again.
@@ -53,22 +47,26 @@ func newest(l *lodestone.Lead) uint64 {
 	return l.Journal
 }
 
-// scratch are buffers to encode in: how long a record becomes is only known when it is made.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
+// withoutNumber is a lead's record but for the number of its newest journal entry, which ends it.
+func withoutNumber(l *lodestone.Lead) ([]byte, error) {
+	numbered := *l
+	numbered.Journal = 1 // shows where the number goes
+	return encoded(&numbered, journalIsOne)
+}
 
-// numberRoom is the most that a number takes beyond its first byte.
-const numberRoom = 8
+// journalIsOne is how the record of a lead ends whose newest journal entry is the first.
+var journalIsOne = []byte{0xa1, 'j', 1}
 
-// encoded is v as encode writes it, in memory of its own with a little room behind.
-func encoded(v msgp.Marshaler) ([]byte, error) {
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	b, err := encode((*buf)[:0], v)
+var errNoNumber = errors.New("the record of a lead does not end with the number of a journal entry")
+
+// recordOf is a lead as it is stored.
+func recordOf(l *lodestone.Lead) ([]byte, error) {
+	if l.Journal == 0 {
+		return Encode(l)
+	}
+	b, err := withoutNumber(l)
 	if err != nil {
 		return nil, err
 	}
-	if cap(b) <= 64<<10 {
-		*buf = b
-	}
-	return append(make([]byte, 0, len(b)+numberRoom), b...), nil
+	return msgp.AppendUint64(b, l.Journal), nil
 }

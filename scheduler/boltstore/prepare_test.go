@@ -92,7 +92,7 @@ func TestPreparedRecordIsGoodForEachTry(t *testing.T) {
 			before, room := &p.lead[0], cap(p.lead)
 			a.Change.Lead.Journal = seq
 			got := p.record(a.Change.Lead)
-			want, err := encoded(a.Change.Lead)
+			want, err := recordOf(a.Change.Lead)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -121,7 +121,7 @@ func Restore(ctx context.Context, dir, file string, now time.Time) (info Restore
 	if err := s.sound(ctx); err != nil {
 		return info, sayFile(err, fresh, file)
 	}
-	if err := s.splitLanes(); err != nil {
+	if err := s.upgrade(); err != nil {
 		return info, sayFile(err, fresh, file)
 	}
 	if info.BackupInfo, err = s.backupInfo(); err != nil {

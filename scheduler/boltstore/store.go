@@ -22,7 +22,7 @@
 // state, so they cannot disagree with it, and [Store.Check] proves that they do not.
 //
 // Times in keys are nanoseconds since 1970 as big-endian unsigned integers, so that keys sort as
-// time. Values begin with one byte, the version of their encoding.
+// time. Values begin with one byte, the version of their encoding: leads and entries are compressed.
 package boltstore
 
 import (
@@ -46,7 +46,7 @@ import (
 )
 
 // Format is the version of the file layout that this package writes, and the newest it reads.
-const Format = 2
+const Format = 3
 
 // FileName is the name of the store file in the data directory.
 const FileName = "lodestone.db"
@@ -285,7 +285,7 @@ func (s *Store) load() error {
 	if err := s.verify(); err != nil {
 		return err
 	}
-	if err := s.splitLanes(); err != nil {
+	if err := s.upgrade(); err != nil {
 		return err
 	}
 	var stored []byte

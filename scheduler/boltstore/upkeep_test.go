@@ -390,7 +390,7 @@ func TestPruning(t *testing.T) {
 // further.
 func TestAYearDoesNotGrowTheFile(t *testing.T) {
 	ctx, s, book := t.Context(), open(t, t.TempDir()), rulebook(t)
-	const days, daily, keep = 365, 40, 30
+	const days, daily, keep = 365, 80, 30
 	var sizes []int64
 	for day := range days {
 		now := start.Add(time.Duration(day) * 24 * time.Hour)
