@@ -86,12 +86,16 @@ func (f Fields) IsZero() bool { return f.Len() == 0 }
 
 // Value is the value of that name, nil when it is absent.
 func (f Fields) Value(name string) any {
-	list := f.List()
-	at, ok := slices.BinarySearchFunc(list, name, func(v FieldValue, name string) int { return cmp.Compare(v.Name, name) })
+	at, ok := f.Find(name)
 	if !ok {
 		return nil
 	}
-	return list[at].Value
+	return f.of.list[at].Value
+}
+
+// Find is where in the list that name is, ok false: it is absent.
+func (f Fields) Find(name string) (at int, ok bool) {
+	return slices.BinarySearchFunc(f.List(), name, func(v FieldValue, name string) int { return strings.Compare(v.Name, name) })
 }
 
 // List returns them sorted by name. It must not be changed.
@@ -137,6 +141,9 @@ func (f Fields) Over(under Fields) Fields {
 		return under
 	}
 	a, b := f.List(), under.List()
+	if alike(a, b) {
+		return under
+	}
 	news, more := false, 0 // f says something that under does not; how much under says that f does not
 	for i, j := 0, 0; i < len(a) || j < len(b); {
 		switch order(a, i, b, j) {
@@ -174,6 +181,19 @@ func (f Fields) Over(under Fields) Fields {
 		}
 	}
 	return Fields{&fields{n: len(list), list: list}}
+}
+
+// alike reports whether two lists are the same: most submissions say what is known.
+func alike(a, b []FieldValue) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Name != b[i].Name || !same(a[i].Value, b[i].Value) {
+			return false
+		}
+	}
+	return true
 }
 
 // order compares the names at two places of sorted lists; one that is at its end comes last.

@@ -104,8 +104,11 @@ type Line struct {
 // Faded returns what the line is worth at now: points × 0.5^(age ÷ half-life), undiminished without
 // a half-life and before its own time.
 func (l Line) Faded(now time.Time) float64 {
+	if l.HalfLife <= 0 {
+		return l.Points
+	}
 	age := now.Sub(l.At)
-	if l.HalfLife <= 0 || age <= 0 {
+	if age <= 0 {
 		return l.Points
 	}
 	return l.Points * math.Exp2(-float64(age)/float64(l.HalfLife))
@@ -115,8 +118,8 @@ func (l Line) Faded(now time.Time) float64 {
 // the lines shown always add up to the number shown.
 func Score(ledger []Line, now time.Time) int {
 	var sum float64
-	for _, l := range ledger {
-		sum += l.Faded(now)
+	for i := range ledger {
+		sum += ledger[i].Faded(now)
 	}
 	return RoundScore(sum)
 }

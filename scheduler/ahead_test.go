@@ -120,7 +120,7 @@ sequences:
 	}
 	book := sequencer.NewRulebook(set)
 	at := time.Date(2026, 3, 27, 10, 0, 0, 0, time.UTC) // a Friday; the clocks change on Sunday
-	c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: lodestone.Submission{
+	c, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: lodestone.Submission{
 		ID: "1", Form: "guide", Email: "ada@x.example", Fields: lodestone.FieldsOf(map[string]any{"email": "ada@x.example"}), At: at, Received: at,
 	}}, book, at)
 	if err != nil {

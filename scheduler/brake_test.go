@@ -30,7 +30,7 @@ func (b *bench) enter(email lodestone.Email) *lodestone.Decision {
 	now := time.Now().UTC()
 	sub := lodestone.Submission{ID: now.String(), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: now, Received: now}
 	res, err := b.store.Commit(context.Background(), sequencer.Batch{Writes: []sequencer.Write{{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-		return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub, Starts: st.Starts}, b.book.Load(), now)
+		return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub, Starts: st.Starts}, b.book.Load(), now)
 	}}}})
 	if err != nil || res[0].Err != nil {
 		b.t.Fatal(err, res[0].Err)

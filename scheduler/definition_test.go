@@ -36,7 +36,7 @@ sequences:
 	first := compile(file)
 	today := compile(strings.Replace(file, "name: first", "name: other", 1))
 	now := time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
-	begun, err := sequencer.Plan(nil, sequencer.Submitted{Submission: lodestone.Submission{
+	begun, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: lodestone.Submission{
 		ID: "1", Form: "guide", Email: "ada@example.com", Fields: lodestone.FieldsOf(map[string]any{"email": "ada@example.com"}), At: now, Received: now,
 	}}, sequencer.NewRulebook(first), now)
 	if err != nil {

@@ -27,7 +27,7 @@ func TestOverdueOfOneSequenceHoldsUpNoOther(t *testing.T) {
 			email, at := lead(i), begin.Add(time.Duration(i)*time.Millisecond)
 			sub := lodestone.Submission{ID: fmt.Sprint(i), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: at, Received: at}
 			batch.Writes = append(batch.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-				return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, b.book.Load(), at)
+				return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, b.book.Load(), at)
 			}})
 		}
 		if _, err := b.store.Commit(context.Background(), batch); err != nil {

@@ -157,7 +157,7 @@ func overload(t *testing.T, long, each, dueEvery, late time.Duration) {
 			due[email] = at.Add(time.Hour)
 			sub := lodestone.Submission{ID: fmt.Sprint(i), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: at, Received: at}
 			batch.Writes = append(batch.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-				return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, b.book.Load(), at)
+				return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, b.book.Load(), at)
 			}})
 		}
 		if _, err := b.store.Commit(ctx, batch); err != nil {

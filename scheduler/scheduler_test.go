@@ -272,7 +272,7 @@ func (b *bench) submit(email lodestone.Email, fields map[string]any, consent *lo
 		f[k] = v
 	}
 	now := b.now().UTC()
-	b.plan(email, sequencer.Submitted{Submission: lodestone.Submission{
+	b.plan(email, &sequencer.Submitted{Submission: lodestone.Submission{
 		ID: fmt.Sprint(now.UnixNano(), email), Form: "guide", Email: email, Fields: lodestone.FieldsOf(f), At: now, Received: now, Context: lodestone.Context{Consent: consent},
 	}})
 }

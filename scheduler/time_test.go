@@ -56,7 +56,7 @@ sequences:
 func (b *bench) submitFrom(email lodestone.Email, zone string) {
 	b.t.Helper()
 	now := time.Now().UTC()
-	b.plan(email, sequencer.Submitted{Submission: lodestone.Submission{
+	b.plan(email, &sequencer.Submitted{Submission: lodestone.Submission{
 		ID: now.String(), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}),
 		At: now, Received: now, Context: lodestone.Context{Timezone: zone},
 	}})

@@ -3,6 +3,7 @@ package scoring
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/expr-lang/expr/file"
@@ -27,19 +28,25 @@ type Facts struct {
 	// Sending says that what comes out goes to a provider and nowhere else: `links.…` are links that work. What
 	// is kept or shown has [lodestone.HideLink] of them.
 	Sending bool
+
+	form any // Form, as programs see it
 }
 
 // Evaluator runs the programs of one schema on bound facts. It is not safe for concurrent use.
 type Evaluator struct {
 	schema  *Schema
-	machine vm.VM // its variables are the facts, one for each of the first `bound` slots of the schema
+	machine vm.VM // its variables are the facts, one for each of the slots
+	slots   *slots
 	facts   Facts
-	bound   int
+	form    any                             // the name of the last form that was bound: mostly it is the next one's as well
+	at      struct{ fields, profile []int } // where the values of their slots were found the last time
 }
 
 func newEvaluator(s *Schema) *Evaluator {
-	return &Evaluator{schema: s, machine: vm.VM{MemoryBudget: maxMemory}}
+	return &Evaluator{schema: s, slots: noSlots, machine: vm.VM{MemoryBudget: maxMemory}}
 }
+
+var noSlots = new(slots)
 
 // Evaluator takes an evaluator from the schema's pool. Its user calls Bind before anything else
 // and Release at the end.
@@ -49,36 +56,62 @@ func (s *Schema) Evaluator() *Evaluator { return s.pool.Get().(*Evaluator) }
 func (e *Evaluator) Release() {
 	e.facts = Facts{} // do not keep a lead alive in the pool
 	clear(e.machine.Variables)
-	e.machine.Variables = e.machine.Variables[:0]
-	e.bound = 0
+	e.slots = noSlots
 	e.schema.pool.Put(e)
 }
 
 // Bind sets the facts for the evaluations that follow. What the facts point to must not change
 // until the next Bind or Release.
 func (e *Evaluator) Bind(f Facts) {
-	e.facts = f
-	e.machine.Variables, e.bound = e.machine.Variables[:0], 0
+	if last, ok := e.form.(string); !ok || last != f.Form {
+		e.form = f.Form
+	}
+	e.facts, e.facts.form = f, e.form
 	e.load()
 }
 
 // SetScore adds the outcome of scoring to the bound facts.
 func (e *Evaluator) SetScore(score int, band, previous string) {
 	e.facts.Score, e.facts.Band, e.facts.PreviousBand, e.facts.Scored = score, band, previous, true
-	for i, v := range (*e.schema.slots.Load())[:e.bound] {
-		if v.scored {
-			e.machine.Variables[i] = v.load(&e.facts)
-		}
+	for _, v := range e.slots.scored {
+		e.machine.Variables[v.slot] = v.load(&e.facts)
 	}
 }
 
-// load binds the slots that are not yet bound: those of programs compiled since the last time.
+// load binds the facts to the slots of all programs that were compiled so far.
 func (e *Evaluator) load() {
-	slots := *e.schema.slots.Load()
-	for _, v := range slots[e.bound:] {
-		e.machine.Variables = append(e.machine.Variables, v.load(&e.facts))
+	e.slots = e.schema.slots.Load()
+	e.machine.Variables = slices.Grow(e.machine.Variables[:0], e.slots.n)[:e.slots.n]
+	for _, v := range e.slots.others {
+		e.machine.Variables[v.slot] = v.load(&e.facts)
 	}
-	e.bound = len(slots)
+	e.at.fields = e.place(e.slots.fields, e.facts.Fields, e.at.fields)
+	e.at.profile = e.place(e.slots.profile, e.facts.lead().Profile, e.at.profile)
+}
+
+// place binds values of fields. Submissions of one form have theirs in the same places, so it looks where it
+// found them the last time, and returns where it found them now.
+func (e *Evaluator) place(names []*variable, f lodestone.Fields, last []int) []int {
+	if len(names) == 0 {
+		return last
+	}
+	if len(last) != len(names) {
+		last = make([]int, len(names))
+	}
+	list := f.List()
+	for i, v := range names {
+		at := last[i]
+		if at >= len(list) || list[at].Name != v.field {
+			var ok bool
+			if at, ok = f.Find(v.field); !ok {
+				e.machine.Variables[v.slot] = nil
+				continue
+			}
+			last[i] = at
+		}
+		e.machine.Variables[v.slot] = fieldValue(list[at].Value, v.typ.base)
+	}
+	return last
 }
 
 // Bool evaluates a condition. The error is a [*Fault].
@@ -137,7 +170,7 @@ func (e *Evaluator) runCode(p *Program, code *vm.Program) (any, error) {
 	if p.schema != e.schema {
 		return nil, faultAt(p.source, 0, "this belongs to another version of the rule files")
 	}
-	if p.slots > e.bound {
+	if p.slots > e.slots.n {
 		e.load()
 	}
 	out, err := e.machine.Run(code, nil)

@@ -18,9 +18,10 @@ type variable struct {
 	oneOf  []string         // the texts it can be equal to; nil: any
 	list   []string         // of a list: its elements
 	load   func(*Facts) any // nil for lists, which are constants
+	field  string           // of fields.NAME and lead.profile.NAME: the NAME
 
 	slotted bool // a program uses it; guarded by the schema's mu
-	slot    int  // its place in the schema's slots, once slotted; does not change
+	slot    int  // its place among the schema's slots, once slotted; does not change
 }
 
 // declare fills the schema with every name there is.
@@ -37,7 +38,7 @@ func (s *Schema) declare(c Config) {
 		s.spaces[space] = nil
 	}
 
-	add("form", text, false, func(f *Facts) any { return f.Form }).oneOf = c.Forms
+	add("form", text, false, func(f *Facts) any { return f.form }).oneOf = c.Forms
 	add("now", moment, false, func(f *Facts) any { return f.Now })
 	for name, load := range map[string]func(*Facts) any{
 		"score":         func(f *Facts) any { return float64(f.Score) },
@@ -60,8 +61,8 @@ func (s *Schema) declare(c Config) {
 
 	for name, t := range c.Fields {
 		b := typeOf(t).base
-		add("fields."+name, b, true, func(f *Facts) any { return fieldValue(f.Fields.Value(name), b) })
-		add("lead.profile."+name, b, true, func(f *Facts) any { return fieldValue(f.lead().Profile.Value(name), b) })
+		add("fields."+name, b, true, func(f *Facts) any { return fieldValue(f.Fields.Value(name), b) }).field = name
+		add("lead.profile."+name, b, true, func(f *Facts) any { return fieldValue(f.lead().Profile.Value(name), b) }).field = name
 	}
 
 	add("lead.email", text, false, func(f *Facts) any { return string(f.lead().Email) })
@@ -71,7 +72,7 @@ func (s *Schema) declare(c Config) {
 	add("lead.disposable", boolean, false, func(f *Facts) any { return disposable.has(f.lead().Email.Domain()) })
 	add("lead.role", boolean, false, func(f *Facts) any { return role.has(mailbox(f.lead().Email.Local())) })
 	add("lead.first_seen", moment, true, func(f *Facts) any { return timeOrNil(f.lead().FirstSeen) })
-	add("lead.submissions", number, false, func(f *Facts) any { return float64(f.lead().Submissions) })
+	add("lead.submissions", number, false, func(f *Facts) any { return whole(f.lead().Submissions) })
 	add("lead.zone", text, true, func(f *Facts) any { return orNil(f.lead().Zone) })
 	add("lead.country", text, true, func(f *Facts) any { return fieldValue(f.lead().Profile.Value("country"), text) })
 	tags := add("lead.tags", list, false, nil)
@@ -204,6 +205,21 @@ func fieldValue(v any, b base) any {
 	}
 	return nil
 }
+
+// whole is a number as programs see it; those that are seen most are made once.
+func whole(n int) any {
+	if n >= 0 && n < len(wholes) {
+		return wholes[n]
+	}
+	return float64(n)
+}
+
+var wholes = func() (list [64]any) {
+	for i := range list {
+		list[i] = float64(i)
+	}
+	return list
+}()
 
 // orNil is nil for an empty text.
 func orNil(s string) any {

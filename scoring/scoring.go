@@ -48,6 +48,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,8 +147,8 @@ type Schema struct {
 
 	pool sync.Pool // of *Evaluator
 
-	mu    sync.Mutex                  // guards writing slots
-	slots atomic.Pointer[[]*variable] // the names that compiled programs use; only grows
+	mu    sync.Mutex            // guards writing slots
+	slots atomic.Pointer[slots] // of the names that compiled programs use; another one where there are more
 }
 
 // NewSchema builds the schema of a configuration, which must not change afterwards.
@@ -159,7 +160,7 @@ func NewSchema(c Config) *Schema {
 
 		formFields: c.FormFields, bands: c.BandRanges,
 	}
-	s.slots.Store(&[]*variable{})
+	s.slots.Store(noSlots)
 	s.declare(c)
 	for space := range s.spaces {
 		slices.Sort(s.spaces[space])
@@ -211,14 +212,42 @@ func (s *Schema) CompileScoring(source string, kind Kind) (*Program, error) {
 func (s *Schema) slot(vs []*variable) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have := *s.slots.Load()
+	is := s.slots.Load()
+	next := *is
 	for _, v := range vs {
 		if !v.slotted {
-			v.slotted, v.slot = true, len(have)
-			// In place: evaluators read no further than the length that they have seen.
-			have = append(have, v)
+			v.slotted, v.slot = true, next.n
+			next.add(v)
 		}
 	}
-	s.slots.Store(&have)
-	return len(have)
+	if next.n > is.n {
+		s.slots.Store(&next)
+	}
+	return next.n
+}
+
+// slots are the names that have a place among a machine's variables, by how their values are found. They do
+// not change.
+type slots struct {
+	n               int
+	fields, profile []*variable // fields.NAME and lead.profile.NAME
+	others          []*variable
+	scored          []*variable // of others: those that are there once there is a score
+}
+
+// add gives a name the next place. It writes behind the end of what others read.
+func (s *slots) add(v *variable) {
+	s.n++
+	if v.field == "" {
+		s.others = append(s.others, v)
+		if v.scored {
+			s.scored = append(s.scored, v)
+		}
+		return
+	}
+	list := &s.fields
+	if strings.HasPrefix(v.name, "lead.") {
+		list = &s.profile
+	}
+	*list = append(*list, v)
 }

@@ -17,9 +17,10 @@ func BenchmarkPlan(b *testing.B) {
 	w := newWorld(b)
 	w.submit("0", "guide", start, nil)
 	sub := submission("1", "guide", start.Add(time.Hour), map[string]any{"size": 1500.0, "first_name": "7", "code": "ADA"})
+	ev := &sequencer.Submitted{Submission: sub}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := sequencer.Plan(w.lead, sequencer.Submitted{Submission: sub}, w.book, start)
+		c, err := sequencer.Plan(w.lead, ev, w.book, start)
 		if err != nil || c.Entry.Decision.Reason != lodestone.ReasonEnrolled {
 			b.Fatal(err)
 		}
@@ -60,14 +61,15 @@ func BenchmarkScored(b *testing.B) {
 	}
 	book := sequencer.NewRulebook(set)
 	sub := lodestone.Submission{ID: "1", Form: "guide", Email: "ada@example.com", Fields: fields(), At: start, Received: start}
-	first, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, start)
+	first, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: sub}, book, start)
 	if err != nil {
 		b.Fatal(err)
 	}
 	sub.ID, sub.Fields, sub.At = "2", fields(), start.Add(time.Hour)
+	ev := &sequencer.Submitted{Submission: sub}
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := sequencer.Plan(first.Lead, sequencer.Submitted{Submission: sub}, book, start)
+		c, err := sequencer.Plan(first.Lead, ev, book, start)
 		if err != nil || len(c.Entry.Decision.Lines) == 0 {
 			b.Fatal(err)
 		}

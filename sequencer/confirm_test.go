@@ -325,7 +325,7 @@ func TestConfirmationTakenBack(t *testing.T) {
 			c.do(w, func(h int, consent *lodestone.Consent) {
 				sub := submission(fmt.Sprint("form", h), "guide", at(h), nil)
 				sub.Context.Consent = consent
-				w.plan(sequencer.Submitted{Submission: sub}, at(h))
+				w.plan(&sequencer.Submitted{Submission: sub}, at(h))
 			})
 			if when, ok := w.lead.Confirmed(); ok != c.want || ok == when.IsZero() {
 				t.Errorf("Confirmed() = %v, %v; want %v", when, ok, c.want)

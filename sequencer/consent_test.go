@@ -18,7 +18,7 @@ func TestConsentIsKept(t *testing.T) {
 	book := NewRulebook(set)
 	day := func(n int) time.Time { return time.Date(2026, 11, n, 9, 0, 0, 0, time.UTC) }
 	form := func(id string, n int, consent *lodestone.Consent) Event {
-		return Submitted{Submission: lodestone.Submission{
+		return &Submitted{Submission: lodestone.Submission{
 			ID: id, Form: "guide", Email: "ada@example.com", At: day(n), Received: day(n),
 			Context: lodestone.Context{Page: "https://example.com/guide", IP: "203.0.113.9", Consent: consent},
 		}}
@@ -69,8 +69,8 @@ func TestConsentIsDatedByTheGateway(t *testing.T) {
 	}
 	book := NewRulebook(set)
 	received, claimed := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
-	given := func(id, visitor string) Submitted {
-		return Submitted{Submission: lodestone.Submission{
+	given := func(id, visitor string) *Submitted {
+		return &Submitted{Submission: lodestone.Submission{
 			ID: id, Form: "guide", Email: "ada@example.com", At: received, Received: received, Visitor: visitor,
 			Context: lodestone.Context{IP: "8.8.8.8", Consent: &lodestone.Consent{Marketing: true, At: claimed}},
 		}}

@@ -46,7 +46,7 @@ func afterErasure(st *State, ev Event, now time.Time) (c Change, gone bool) {
 	}
 	c = Change{Erased: true, Entry: &lodestone.Entry{At: now.UTC()}}
 	switch ev := ev.(type) {
-	case Submitted:
+	case *Submitted:
 		if ev.At.After(st.Erased) {
 			return Change{}, false
 		}

@@ -393,7 +393,7 @@ func Decode(stream string, m *event.Message, book *Rulebook) (Event, lodestone.E
 		return Signalled{sig}, sig.Email, rejected
 	}
 	sub, rejected := event.DecodeSubmission(*m, book.Form)
-	return Submitted{Submission: sub}, sub.Email, rejected
+	return &Submitted{Submission: sub}, sub.Email, rejected
 }
 
 // decide decodes a message and makes the write that plans it, or the attention item that keeps it.
@@ -429,12 +429,11 @@ func decide(stream string, m *event.Message, book *Rulebook, now time.Time, hone
 		if c, gone := afterErasure(&st, ev, now); gone {
 			return c, nil
 		}
-		if s, ok := ev.(Submitted); ok {
+		if s, ok := ev.(*Submitted); ok {
 			if no := Quarantined(st.Lead, &s.Submission, book); no != nil && !honest {
 				return Change{Attention: []lodestone.Attention{*keep(m, no, now)}}, nil
 			}
-			s.Starts = st.Starts
-			return Plan(st.Lead, s, book, now)
+			return planned(st.Lead, &s.Submission, st.Starts, book, now), nil
 		}
 		return Plan(st.Lead, ev, book, now)
 	}, nil

@@ -26,7 +26,7 @@ import (
 // [Braked], [Forgotten], [Migrated] or [Operated].
 type Event interface{ event() }
 
-// Submitted is a usable form submission.
+// Submitted is a usable form submission. It is large, and passed by its address; nothing of an event is changed.
 type Submitted struct {
 	lodestone.Submission
 	Starts Starts // what the store counted, for brakes; nil: no brake holds anything
@@ -65,7 +65,7 @@ type Moved struct {
 	Took       time.Duration
 }
 
-func (Submitted) event()  {}
+func (*Submitted) event() {}
 func (Signalled) event()  {}
 func (Suppressed) event() {}
 func (Moved) event()      {}
@@ -184,13 +184,8 @@ func (b *Rulebook) Definition(e *lodestone.Enrollment) *rules.Sequence {
 func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change, error) {
 	p := planner{book: book, now: now.UTC()}
 	switch ev := ev.(type) {
-	case Submitted:
-		p.begin(lead, ev.Email)
-		p.starts = ev.Starts
-		r := rooms.Get().(*room)
-		r.submission = ev.Submission
-		p.submitted(r)
-		r.leave()
+	case *Submitted:
+		return planned(lead, &ev.Submission, ev.Starts, book, now), nil
 	case Signalled:
 		p.begin(lead, ev.Email)
 		p.signalled(&ev.Signal)
@@ -246,6 +241,13 @@ func Plan(lead *lodestone.Lead, ev Event, book *Rulebook, now time.Time) (Change
 	return p.change, nil
 }
 
+// planned is what [Plan] says of a submission.
+func planned(lead *lodestone.Lead, sub *lodestone.Submission, starts Starts, book *Rulebook, now time.Time) Change {
+	p := planner{book: book, now: now.UTC()}
+	p.submitted(lead, sub, starts)
+	return p.change
+}
+
 // planner carries one decision.
 type planner struct {
 	book   *Rulebook
@@ -257,13 +259,20 @@ type planner struct {
 }
 
 func (p *planner) begin(lead *lodestone.Lead, email lodestone.Email) {
-	l := lodestone.Lead{Email: email}
+	p.beginWith(lead, email, new(lodestone.Entry))
+}
+
+// beginWith begins with an entry that records nothing so far.
+func (p *planner) beginWith(lead *lodestone.Lead, email lodestone.Email, entry *lodestone.Entry) {
+	p.lead = new(lodestone.Lead)
 	if lead != nil {
-		l = *lead
-		l.Enrollments = slices.Clone(l.Enrollments)
+		*p.lead = *lead
+		p.lead.Enrollments = slices.Clone(lead.Enrollments)
+	} else {
+		p.lead.Email = email
 	}
-	p.lead = &l
-	p.entry = &lodestone.Entry{Lead: email, At: p.now}
+	p.entry = entry
+	entry.Lead, entry.At = email, p.now
 	p.change = Change{Lead: p.lead, Entry: p.entry}
 }
 

@@ -116,7 +116,7 @@ func (w *world) plan(ev sequencer.Event, now time.Time) *lodestone.Entry {
 
 func (w *world) submit(id, form string, at time.Time, fields map[string]any) *lodestone.Decision {
 	w.t.Helper()
-	return w.plan(sequencer.Submitted{Submission: submission(id, form, at, fields)}, at).Decision
+	return w.plan(&sequencer.Submitted{Submission: submission(id, form, at, fields)}, at).Decision
 }
 
 func (w *world) touchpoint() *lodestone.Touchpoint {
@@ -249,7 +249,7 @@ func TestBackfillEnrollsNobody(t *testing.T) {
 	w := newWorld(t)
 	sub := submission("1", "guide", start, map[string]any{"size": 1500.0})
 	sub.Backfill = true
-	d := w.plan(sequencer.Submitted{Submission: sub}, start).Decision
+	d := w.plan(&sequencer.Submitted{Submission: sub}, start).Decision
 	if d.Reason != lodestone.ReasonBackfill || d.Score != 60 || w.lead.Active() != nil {
 		t.Errorf("decision %s, score %d, enrollments %v; want backfill, 60, none", d.Reason, d.Score, w.lead.Enrollments)
 	}
@@ -361,11 +361,11 @@ func TestLateSubmissionTakesNothingBack(t *testing.T) {
 		w := newWorld(t)
 		refusal := submission("2", "guide", start, map[string]any{"size": 2000.0})
 		refusal.Context.Consent = &lodestone.Consent{Marketing: false}
-		w.plan(sequencer.Submitted{Submission: refusal}, start)
+		w.plan(&sequencer.Submitted{Submission: refusal}, start)
 		old := submission("1", "guide", start.AddDate(-1, 0, 0), map[string]any{"size": 150.0, "code": "ADA"})
 		old.Received, old.Backfill = start.Add(time.Hour), backfill
 		old.Context = lodestone.Context{Consent: &lodestone.Consent{Marketing: true}, Timezone: "Europe/Berlin"}
-		w.plan(sequencer.Submitted{Submission: old}, start.Add(time.Hour))
+		w.plan(&sequencer.Submitted{Submission: old}, start.Add(time.Hour))
 		if w.lead.Consent.Marketing {
 			t.Errorf("backfill %v: a refusal was overwritten by an older consent", backfill)
 		}
@@ -440,7 +440,7 @@ func TestPlanProperties(t *testing.T) {
 			if errA != nil {
 				continue
 			}
-			if sub, ok := ev.(sequencer.Submitted); ok {
+			if sub, ok := ev.(*sequencer.Submitted); ok {
 				if a.Entry == nil || a.Entry.Decision == nil || a.Entry.Decision.Reason == "" || a.Entry.Decision.Submission != sub.ID {
 					t.Fatalf("submission %s yielded no decision with a reason: %+v", sub.ID, a.Entry)
 				}
@@ -524,7 +524,7 @@ func drawEvent(t *rapid.T, i int, lead *lodestone.Lead, now time.Time) sequencer
 		sub.Received = now
 		sub.Backfill = rapid.IntRange(0, 9).Draw(t, "backfill") == 0
 		started := rapid.IntRange(0, 5).Draw(t, "started")
-		return sequencer.Submitted{Submission: sub, Starts: func(string, time.Time) int { return started }}
+		return &sequencer.Submitted{Submission: sub, Starts: func(string, time.Time) int { return started }}
 	case "brake":
 		ev := sequencer.Braked{Touchpoint: "none", Undo: rapid.Bool().Draw(t, "undo")}
 		for _, e := range lead.Enrollments {

@@ -18,23 +18,22 @@ import (
 
 // room is what planning one submission needs and nothing that was planned holds on to.
 type room struct {
-	submission lodestone.Submission
-	of         []outcome // by rule
-	owner      []int32   // by line of the ledger: the index of its rule, -1 when there is none
+	of    []outcome // by rule
+	owner []int32   // by line of the ledger: the index of its rule, -1 when there is none
 }
 
 var rooms = sync.Pool{New: func() any { return new(room) }}
 
-// leave gives the room back and keeps nobody's data in it.
-func (r *room) leave() {
-	r.submission = lodestone.Submission{}
-	rooms.Put(r)
-}
-
-// submitted scores a submission and assigns a sequence. Nothing of the room is kept.
-func (p *planner) submitted(r *room) {
-	sub, l, set := &r.submission, p.lead, p.book.current
-	d := &lodestone.Decision{
+// submitted scores a submission and assigns a sequence.
+func (p *planner) submitted(lead *lodestone.Lead, sub *lodestone.Submission, starts Starts) {
+	kept := new(struct { // in one piece: both go into the journal and are done with
+		entry    lodestone.Entry
+		decision lodestone.Decision
+	})
+	p.beginWith(lead, sub.Email, &kept.entry)
+	p.starts = starts
+	l, set, d := p.lead, p.book.current, &kept.decision
+	*d = lodestone.Decision{
 		Submission: sub.ID, Form: sub.Form, StreamSeq: sub.Seq, SubmittedAt: sub.At,
 		Rules: set.Version, Notes: sub.Notes, Score: l.Score, Band: l.Band,
 	}
@@ -70,7 +69,9 @@ func (p *planner) submitted(r *room) {
 			ev.Bind(facts)
 		}
 	}
+	r := rooms.Get().(*room)
 	p.score(ev, set, sub, d, r)
+	rooms.Put(r)
 
 	if sub.Backfill {
 		d.Reason = lodestone.ReasonBackfill

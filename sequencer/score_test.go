@@ -65,7 +65,7 @@ func TestLedgerIsAsRuleByRule(t *testing.T) {
 			}
 		}
 
-		c, err := Plan(lead, Submitted{Submission: lodestone.Submission{ID: "1", Form: "guide", Email: lead.Email, At: at, Received: at}}, NewRulebook(set), at)
+		c, err := Plan(lead, &Submitted{Submission: lodestone.Submission{ID: "1", Form: "guide", Email: lead.Email, At: at, Received: at}}, NewRulebook(set), at)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func TestVariantsAreKept(t *testing.T) {
 	for _, email := range leads(200) {
 		sub := submission("1", "news", start, nil)
 		sub.Email = email
-		c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, start)
+		c, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: sub}, book, start)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,7 +56,7 @@ a new one. Names that begin with "context." fill the context: --field context.co
 				return err
 			}
 			book := sequencer.NewRulebook(set)
-			change, err := sequencer.Plan(lead, sequencer.Submitted{Submission: sub}, book, now)
+			change, err := sequencer.Plan(lead, &sequencer.Submitted{Submission: sub}, book, now)
 			if err != nil {
 				return err
 			}

@@ -77,7 +77,7 @@ func TestWhatPeopleDoKeepsTheBalance(t *testing.T) {
 		switch rnd.IntN(4) {
 		case 0:
 			commit(email, func(*lodestone.Lead) sequencer.Event {
-				return sequencer.Submitted{Submission: lodestone.Submission{ID: fmt.Sprint(n), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: start, Received: start, Seq: uint64(n + 1)}}
+				return &sequencer.Submitted{Submission: lodestone.Submission{ID: fmt.Sprint(n), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: start, Received: start, Seq: uint64(n + 1)}}
 			})
 		case 1, 2:
 			commit(email, func(l *lodestone.Lead) sequencer.Event {
@@ -230,7 +230,7 @@ func TestResumeReadsEachOnce(t *testing.T) {
 	for i := range leads {
 		email := lodestone.Email(fmt.Sprintf("lead%d@example.com", i))
 		b.Writes = append(b.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: lodestone.Submission{ID: "1", Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: now, Received: now}}, book, now)
+			return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: lodestone.Submission{ID: "1", Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: now, Received: now}}, book, now)
 		}}, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
 			return sequencer.Plan(st.Lead, sequencer.Moved{
 				Touchpoint: st.Lead.Active().Touchpoint.ID, From: lodestone.TouchpointScheduled, To: lodestone.TouchpointScheduled,

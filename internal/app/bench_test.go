@@ -93,7 +93,7 @@ func benchDispatch(b *testing.B, w *Worker, n int) time.Duration {
 	for i := range n {
 		email := lodestone.Email(fmt.Sprintf("lead%d@example.com", i))
 		batch.Writes = append(batch.Writes, sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: lodestone.Submission{
+			return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: lodestone.Submission{
 				ID: fmt.Sprint(i), Form: "guide", Email: email, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)}), At: now, Received: now,
 			}}, book, now)
 		}})

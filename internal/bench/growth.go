@@ -45,7 +45,7 @@ func growth(ctx context.Context, r *run) error {
 		for i := range daily {
 			sub := submission(n, now)
 			n++
-			writes := []sequencer.Write{planned(sub.Email, sequencer.Submitted{Submission: sub}, book, now), sent(sub.Email, book, now.Add(time.Minute))}
+			writes := []sequencer.Write{planned(sub.Email, &sequencer.Submitted{Submission: sub}, book, now), sent(sub.Email, book, now.Add(time.Minute))}
 			if i >= singles {
 				many.Writes = append(many.Writes, writes...)
 				continue

@@ -157,7 +157,7 @@ func prefillInTurn(ctx context.Context, store *boltstore.Store, book *sequencer.
 				}
 				sub := submission(n, at)
 				plan := func(st sequencer.State) (sequencer.Change, error) {
-					return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, at)
+					return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, book, at)
 				}
 				ahead := &sequencer.Ahead{}
 				var err error

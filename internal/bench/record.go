@@ -18,7 +18,7 @@ func record(ctx context.Context, r *run) error {
 		return err
 	}
 	sub := submission(0, start())
-	c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, sub.At)
+	c, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: sub}, book, sub.At)
 	if err != nil {
 		return err
 	}

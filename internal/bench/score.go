@@ -62,7 +62,7 @@ func score(ctx context.Context, r *run) error {
 	book, at := sequencer.NewRulebook(set), start()
 	sub := submission(0, at)
 	sub.Fields = fields()
-	first, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, at)
+	first, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: sub}, book, at)
 	if err != nil {
 		return err
 	}
@@ -71,11 +71,13 @@ func score(ctx context.Context, r *run) error {
 	again.ID, again.At, again.Received = "again", at.Add(time.Hour), at.Add(time.Hour)
 	again.Fields = fields() // the same again, and not the very same
 
+	ev := &sequencer.Submitted{Submission: again}
+
 	items := r.items(100_000)
 	ours := func(context.Context) (sample, error) {
 		return timed(items, func() error {
 			for range items {
-				c, err := sequencer.Plan(lead, sequencer.Submitted{Submission: again}, book, again.At)
+				c, err := sequencer.Plan(lead, ev, book, again.At)
 				if err != nil || c.Entry.Decision.Reason == lodestone.ReasonDuplicate {
 					return fmt.Errorf("not scored: %w", err)
 				}

@@ -170,7 +170,7 @@ func prefill(ctx context.Context, store sequencer.Store, book *sequencer.Ruleboo
 		for n := first; n < min(first+batch, to); n++ {
 			sub := submission(n, at)
 			b.Writes = append(b.Writes, sequencer.Write{Email: sub.Email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-				return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, at)
+				return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, book, at)
 			}})
 		}
 		results, err := store.Commit(ctx, b)

@@ -104,7 +104,7 @@ func Accounts(opts rules.Options) map[string]scheduler.Account {
 
 // Apply lets an event happen to a lead at a moment.
 func (w *World) Apply(l *Lead, ev sequencer.Event, now time.Time) error {
-	if s, ok := ev.(sequencer.Submitted); ok {
+	if s, ok := ev.(*sequencer.Submitted); ok {
 		if no := sequencer.Quarantined(l.Lead, &s.Submission, w.Book); no != nil {
 			if w.Quarantined != nil {
 				w.Quarantined(&s.Submission, no)
@@ -112,8 +112,7 @@ func (w *World) Apply(l *Lead, ev sequencer.Event, now time.Time) error {
 			return nil
 		}
 		if w.Brakes != nil {
-			s.Starts = w.Brakes.since
-			ev = s
+			ev = &sequencer.Submitted{Submission: s.Submission, Starts: w.Brakes.since}
 		}
 	}
 	c, err := sequencer.Plan(l.Lead, ev, w.Book, now)

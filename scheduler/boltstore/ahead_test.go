@@ -19,7 +19,7 @@ func TestAheadIsTakenOnlyWhileNothingChanged(t *testing.T) {
 	submit := func(id string) sequencer.Write {
 		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{"email": string(email)})}
 		return sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, now)
+			return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, book, now)
 		}}
 	}
 	commit := func(w sequencer.Write) sequencer.Result {

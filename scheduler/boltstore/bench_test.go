@@ -64,7 +64,7 @@ func benchIntake(b *testing.B, leads int) {
 			if rejected != nil {
 				b.Fatal(rejected.Detail)
 			}
-			batch.Writes = append(batch.Writes, write(sub.Email, book, sub.Received, sequencer.Submitted{Submission: sub}))
+			batch.Writes = append(batch.Writes, write(sub.Email, book, sub.Received, &sequencer.Submitted{Submission: sub}))
 		}
 		results, err := s.Commit(ctx, batch)
 		if err != nil {
@@ -180,7 +180,7 @@ func prefill(b *testing.B, db *bolt.DB, book *sequencer.Rulebook, leads int) {
 			t := newTxn(tx)
 			for _, e := range emails[from:min(leads, from+50_000)] {
 				sub.Email, sub.Fields = lodestone.Email(e), lodestone.FieldsOf(map[string]any{"email": e, "size": 1.0})
-				c, err := sequencer.Plan(nil, sequencer.Submitted{Submission: sub}, book, start)
+				c, err := sequencer.Plan(nil, &sequencer.Submitted{Submission: sub}, book, start)
 				if err != nil {
 					return err
 				}

@@ -513,7 +513,7 @@ func (d *dispatched) act(k int) {
 		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{
 			"email": string(email), "kind": []string{"plain", "picky"}[d.rng.IntN(2)],
 		})}
-		d.commit(email, sequencer.Submitted{Submission: sub})
+		d.commit(email, &sequencer.Submitted{Submission: sub})
 		what := "accepted"
 		if d.submitted[string(email)+id] {
 			what = "duplicate"

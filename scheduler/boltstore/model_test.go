@@ -256,7 +256,7 @@ func TestModel(t *testing.T) {
 				sub.ID = fmt.Sprint(step - 1 - rng.IntN(50)) // perhaps a repeat
 			}
 			b.Writes = append(b.Writes, sequencer.Write{Email: who, Plan: func(st sequencer.State) (sequencer.Change, error) {
-				return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub, Starts: st.Starts}, book, now)
+				return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub, Starts: st.Starts}, book, now)
 			}})
 			b.Stream, b.Watermark = "S", sequencer.Watermark{Created: start, Seq: m.mark + 1 + uint64(rng.IntN(2))}
 		case k < 340:

@@ -20,7 +20,7 @@ func TestPreparedRecordsAreThoseOfTheTransaction(t *testing.T) {
 		t.Helper()
 		sub := lodestone.Submission{ID: id, Form: "guide", Email: email, At: now, Received: now, Fields: lodestone.FieldsOf(map[string]any{"company": "Ada & Co", "size": 12.0})}
 		w := sequencer.Write{Email: email, Plan: func(st sequencer.State) (sequencer.Change, error) {
-			return sequencer.Plan(st.Lead, sequencer.Submitted{Submission: sub}, book, now)
+			return sequencer.Plan(st.Lead, &sequencer.Submitted{Submission: sub}, book, now)
 		}}
 		if ready {
 			st, err := s.State(t.Context(), email)

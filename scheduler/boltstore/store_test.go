@@ -99,7 +99,7 @@ func open(t testing.TB, dir string) *Store {
 var start = time.Date(2026, 3, 6, 10, 0, 0, 0, time.UTC)
 
 func submit(book *sequencer.Rulebook, email lodestone.Email, id string, at time.Time, size float64) sequencer.Write {
-	return write(email, book, at, sequencer.Submitted{Submission: lodestone.Submission{
+	return write(email, book, at, &sequencer.Submitted{Submission: lodestone.Submission{
 		ID: id, Form: "guide", Email: email, At: at, Received: at, Fields: lodestone.FieldsOf(map[string]any{"email": string(email), "size": size}),
 	}})
 }
