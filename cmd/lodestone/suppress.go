@@ -80,11 +80,16 @@ func (c *cli) suppressLs() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls [EMAIL…]", Short: "Show the list, or whether addresses are on it", Example: "  lodestone suppress ls\n  lodestone suppress ls ada@example.com --json",
 		RunE: func(cmd *cobra.Command, emails []string) error {
+			var only []string
 			for _, e := range emails {
-				if _, err := lodestone.ParseEmail(e); err != nil {
+				email, err := lodestone.ParseEmail(e)
+				if err != nil {
 					return usagef("%q: %w", e, err)
 				}
+				only = append(only, string(email))
 			}
+			slices.Sort(only) // as the whole list is; one that is given twice is one
+			emails = slices.Compact(only)
 			conn, err := c.connect(cmd.Context())
 			if err != nil {
 				return err
