@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,17 +36,24 @@ const (
 	readThroughShare = 50
 )
 
-// readThrough reads the store file through while work goes on, and says when it is damaged.
+// readThrough reads the store file through while work goes on, and says when it is damaged. Where it cannot be
+// read at the moment, which says nothing of what it holds, that is tried again.
 func (w *Worker) readThrough(ctx context.Context, after time.Duration) {
-	if !w.store.Unread() || !pause(ctx, after) {
-		return
-	}
-	begun := time.Now()
-	switch err := w.store.ReadThrough(ctx, readThroughShare); {
-	case err == nil:
-		w.log.DebugContext(ctx, "the store file was read through", "took", time.Since(begun))
-	case ctx.Err() == nil:
-		w.log.ErrorContext(ctx, "the store file is damaged", "error", err, "remedy", boltstore.DamageRemedy)
+	for w.store.Unread() && pause(ctx, after) {
+		begun := time.Now()
+		err := w.store.ReadThrough(ctx, readThroughShare)
+		switch {
+		case err == nil:
+			w.log.DebugContext(ctx, "the store file was read through", "took", time.Since(begun))
+		case ctx.Err() != nil:
+		case w.store.Damage() != nil:
+			w.log.ErrorContext(ctx, "the store file is damaged", "error", err, "remedy", boltstore.DamageRemedy)
+			return
+		case errors.Is(err, boltstore.ErrClosed):
+			return
+		default:
+			w.log.WarnContext(ctx, "cannot read the store file through; trying again", "error", err)
+		}
 	}
 }
 

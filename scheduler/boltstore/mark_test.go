@@ -204,6 +204,23 @@ func TestDamageThatNoTimeTells(t *testing.T) {
 	}
 }
 
+// Where the file cannot be opened once more, nothing is said of what it holds, and it can be read through later.
+func TestNotReadThroughIsNoDamage(t *testing.T) {
+	dir := closed(t, 300)
+	path := filepath.Join(dir, FileName)
+	s, err := Open(dir, Options{})
+	must(t, err)
+	must(t, os.Rename(path, path+"-away"))
+	if err := s.ReadThrough(t.Context(), 1); !errors.Is(err, fs.ErrNotExist) || !s.Unread() || s.Damage() != nil {
+		t.Errorf("ReadThrough = %v, unread %v, damage %v; want what the system says, and no damage", err, s.Unread(), s.Damage())
+	}
+	must(t, os.Rename(path+"-away", path))
+	if err := s.ReadThrough(t.Context(), 1); err != nil || s.Unread() {
+		t.Errorf("ReadThrough = %v, unread %v", err, s.Unread())
+	}
+	must(t, s.Close())
+}
+
 // In however many steps, every page is read that anything leads to, and none twice but those on the way down.
 func TestReadThroughReadsEveryPage(t *testing.T) {
 	dir := closed(t, 300)

@@ -33,7 +33,8 @@ const stepPages = 1024
 
 // ReadThrough reads every page of the file with plain reads, as it is done at an open without a mark, while
 // work goes on. It keeps to one part in share of the time; 1: it makes no pauses. What it finds is its error, an
-// [ErrNotAStore] or the system's, and stays the store's [Store.Damage].
+// [ErrNotAStore] or the system's, and stays the store's [Store.Damage]. That the file cannot be opened once more,
+// because too many are open say, is an error that tells nothing of what it holds.
 //
 // Each step looks at the store as it is at that moment and goes on after the key where the one before
 // stopped, so what is written meanwhile is seen where it lies further on. That no page is used twice is
@@ -49,6 +50,8 @@ func (s *Store) ReadThrough(ctx context.Context, share int) error {
 		switch {
 		case errors.Is(err, ErrClosed):
 			return err
+		case errors.Is(err, errUnopened):
+			return fmt.Errorf("%s: %w", s.path, err)
 		case err != nil:
 			err = fmt.Errorf("%s: %w", s.path, err)
 			s.damage.Store(&err)
@@ -68,13 +71,16 @@ func (s *Store) ReadThrough(ctx context.Context, share int) error {
 	}
 }
 
+// errUnopened is why nothing can be said of the file.
+var errUnopened = errors.New("it cannot be opened to be read through")
+
 // step walks on from where w stopped; more is false when that is the end.
 func (s *Store) step(w *walk) (more bool, err error) {
 	s.swap.RLock() // what stands at the path is what is open
 	defer s.swap.RUnlock()
 	f, err := os.Open(s.path)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("%w: %w", errUnopened, err)
 	}
 	defer f.Close()
 	err = s.view(func(tx *bolt.Tx) error {
