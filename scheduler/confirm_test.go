@@ -291,16 +291,62 @@ func TestAheadOfAConfirmation(t *testing.T) {
 	})
 }
 
-// Whoever opts out while a confirmation is awaited has opted out; that nobody confirmed is not why it ends.
+// Whoever opts out while a confirmation is awaited has opted out: the enrollment ends at once, for that reason.
 func TestOptOutWhileAwaiting(t *testing.T) {
-	run(t, func(b *bench) { b.optIn(optInRules, true) }, func(b *bench) {
-		b.submit(ada, nil, agreed)
-		after(24 * time.Hour)
-		b.signal(lodestone.SignalUnsubscribed)
-		after(8 * 24 * time.Hour)
+	ended := func(b *bench) {
+		t.Helper()
 		b.want(ada, "ask scheduled planned", "ask intended ", "ask sent accepted",
 			"welcome scheduled planned", "welcome scheduled awaiting_confirmation", "welcome skipped suppressed")
 		b.enrollmentEnded(ada, lodestone.EnrollmentSuppressed)
+		if says := b.evidence(lodestone.CheckSuppression); !strings.Contains(says, "suppressed since 2000-01-0") {
+			t.Errorf("the gate says of it %q", says)
+		}
+	}
+	by := map[string]func(*bench){
+		"a signal": func(b *bench) { b.signal(lodestone.SignalUnsubscribed) },
+		"an operator": func(b *bench) {
+			b.plan(ada, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada, Reason: "by phone", Source: "operator", At: b.now().UTC()}})
+		},
+	}
+	for name, optOut := range by {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(b *bench) { b.optIn(optInRules, true) }, func(b *bench) {
+				b.submit(ada, nil, agreed)
+				after(24 * time.Hour)
+				optOut(b)
+				after(time.Second)
+				ended(b)
+			})
+		})
+	}
+	t.Run("while the question is on its way", func(t *testing.T) {
+		run(t, func(b *bench) {
+			b.optIn(optInRules, true)
+			b.p.do = func(connectors.Act, int) (connectors.Receipt, error) {
+				b.signal(lodestone.SignalUnsubscribed)
+				return connectors.Receipt{}, nil
+			}
+		}, func(b *bench) {
+			b.submit(ada, nil, agreed)
+			after(time.Second)
+			ended(b)
+		})
+	})
+	t.Run("taken back before the gate looks", func(t *testing.T) {
+		run(t, func(b *bench) { b.optIn(optInRules, true) }, func(b *bench) {
+			b.submit(ada, nil, agreed)
+			after(24 * time.Hour)
+			b.stop()
+			b.signal(lodestone.SignalUnsubscribed)
+			b.plan(ada, sequencer.Suppressed{Suppression: lodestone.Suppression{Email: ada, Source: "operator"}, Removed: true})
+			b.start()
+			after(5 * 24 * time.Hour)
+			if h := b.history(ada); b.p.count() != 1 || h[len(h)-1] != "welcome scheduled awaiting_confirmation" {
+				t.Errorf("%d acts, history %q; want that it waits on", b.p.count(), h)
+			}
+			after(2 * 24 * time.Hour)
+			b.enrollmentEnded(ada, lodestone.EnrollmentExited)
+		})
 	})
 }
 

@@ -182,8 +182,8 @@ func (p *Passage) checkConfirmation() {
 		})
 	case confirmed:
 		p.pass(lodestone.CheckConfirmation, "the address was confirmed at "+moment(at))
-	case w != nil && !p.now.Before(w.Until) && p.suppression != nil:
-		p.checkSuppression() // that they opted out is why it ends, and not that nobody confirmed
+	case w != nil && p.suppression != nil && (held || !p.now.Before(w.Until)):
+		p.checkSuppression() // there is nothing left to wait for: that they opted out is why it ends
 	case w != nil && !p.now.Before(w.Until):
 		p.object(lodestone.CheckConfirmation, fmt.Sprintf("the sequence waits for a confirmation of the address since %s ended at %s, and there was none until %s", asker(w), moment(w.Since), moment(w.Until)), objection{
 			to: lodestone.TouchpointCancelled, reason: lodestone.ReasonUnconfirmed, ends: lodestone.EnrollmentExited,

@@ -11,6 +11,7 @@ import (
 //
 //	asking step ends ──▶ next touchpoint: scheduled for the deadline, awaiting_confirmation
 //	                         ├──the address is confirmed──▶ its own time, counted from then
+//	                         ├──the lead opts out──▶ skipped at once, the enrollment ends: suppressed
 //	                         └──the deadline──▶ cancelled, the enrollment exited: unconfirmed
 //
 // It waits whatever became of the asking step, because without a confirmation nobody knows whose address it
@@ -54,8 +55,35 @@ func (p *planner) await(e *lodestone.Enrollment, def *rules.Step) (awaits bool) 
 		}
 		return false
 	}
-	t.PlannedAt, t.DueAt, t.Reason = e.Awaits.Until, e.Awaits.Until, lodestone.ReasonAwaiting
+	p.wait(e, t)
 	return true
+}
+
+// wait has a touchpoint wait for the confirmation until the deadline. Where the lead may have opted out since the
+// enrollment began, while the question was on its way say, the gate looks at once: it knows.
+func (p *planner) wait(e *lodestone.Enrollment, t *lodestone.Touchpoint) {
+	t.PlannedAt, t.DueAt, t.Reason = e.Awaits.Until, e.Awaits.Until, lodestone.ReasonAwaiting
+	for _, kind := range []lodestone.SignalKind{lodestone.SignalUnsubscribed, lodestone.SignalComplained, lodestone.SignalBounced} {
+		if at, ok := p.lead.Signals[string(kind)]; ok && !at.Before(e.StartedAt) && p.now.Before(t.DueAt) {
+			t.DueAt = p.now
+		}
+	}
+}
+
+// optedOut has the gate look at once at what waits for a confirmation: nobody waits for one of a person who opted
+// out, and the gate's word on it stands on record.
+func (p *planner) optedOut() {
+	e := p.lead.Active()
+	if e == nil || e.Awaits == nil || p.book == nil {
+		return
+	}
+	t := e.Touchpoint
+	if t == nil || t.State != lodestone.TouchpointScheduled || !p.held(e, t.Step) || t.DueAt.Before(p.now) {
+		return
+	}
+	now := *t
+	now.DueAt = p.now
+	e.Touchpoint = &now
 }
 
 // held reports whether a step of an enrollment waits for the confirmation that another one asked for.
@@ -171,7 +199,10 @@ func (p *planner) migratedAwait(e *lodestone.Enrollment, t *lodestone.Touchpoint
 			w.Step = ""
 			e.Awaits = &w
 		}
-		t.DueAt, t.PlannedAt, t.Reason = e.Awaits.Until, e.Awaits.Until, lodestone.ReasonAwaiting
+		p.wait(e, t)
+		if was := e.Touchpoint; was.Reason == lodestone.ReasonAwaiting && was.DueAt.Before(t.DueAt) {
+			t.DueAt = was.DueAt // they opted out, and the gate has not looked yet
+		}
 		return true
 	}
 }

@@ -408,3 +408,73 @@ func TestOtherEndsWhileWaiting(t *testing.T) {
 	}
 	w.want(waits)
 }
+
+// What waits is due at once when the lead opts out, and not a second time; the deadline stays what it was.
+func TestOptOutMakesWhatWaitsDue(t *testing.T) {
+	day := start.Add(24 * time.Hour)
+	const due = "welcome scheduled 24h0m0s awaiting_confirmation; asked by ask until 168h0m0s"
+	optOut := map[string]func(w *world, at time.Time){
+		"a signal": func(w *world, at time.Time) { w.signal(lodestone.SignalUnsubscribed, at) },
+		"an operator": func(w *world, at time.Time) {
+			w.plan(sequencer.Suppressed{Suppression: lodestone.Suppression{Email: "ada@example.com", Source: "operator", At: at}}, at)
+		},
+	}
+	for name, out := range optOut {
+		t.Run(name, func(t *testing.T) {
+			w := asking(t, optIn)
+			out(w, day)
+			w.want(due)
+			out(w, day.Add(time.Hour))
+			w.want(due)
+			// The version that it is moved to calls the step something else.
+			w.book = sequencer.NewRulebook(compile(t, strings.Replace(optIn, "name: welcome", "name: hello", 1)), w.book.Current())
+			e := w.lead.Active()
+			w.plan(sequencer.Migrated{Enrollment: e.ID, Touchpoint: e.Touchpoint.ID, Steps: map[string]string{"welcome": "hello"}}, day.Add(2*time.Hour))
+			w.want(strings.Replace(due, "welcome", "hello", 1))
+		})
+		t.Run(name+", taken back", func(t *testing.T) {
+			w := asking(t, optIn)
+			out(w, day)
+			if err := w.move(sequencer.Moved{To: lodestone.TouchpointScheduled, Reason: lodestone.ReasonAwaiting, DueAt: w.lead.Active().Awaits.Until}, day); err != nil {
+				t.Fatal(err)
+			}
+			w.want(waits)
+			w.signal(lodestone.SignalConfirmed, day.Add(time.Hour))
+			w.want("welcome scheduled 26h0m0s address_confirmed")
+		})
+		t.Run(name+", after the deadline", func(t *testing.T) { // the worker was away
+			w := asking(t, optIn)
+			out(w, start.Add(8*24*time.Hour))
+			w.want(waits)
+		})
+	}
+	for name, c := range map[string]struct {
+		kind lodestone.SignalKind
+		want string
+	}{
+		"opened meanwhile":    {lodestone.SignalOpened, "welcome scheduled 192h0m0s awaiting_confirmation; asked by ask until 192h0m0s"},
+		"opted out meanwhile": {lodestone.SignalUnsubscribed, "welcome scheduled 24h0m0s awaiting_confirmation; asked by ask until 192h0m0s"},
+	} {
+		t.Run(name, func(t *testing.T) { // while a question that failed is on its way again, and what waits stands aside
+			w := &world{t: t, book: sequencer.NewRulebook(compile(t, optIn))}
+			w.submit("1", "guide", start.Add(-10*time.Minute), nil)
+			id := w.touchpoint().ID
+			w.finish(lodestone.TouchpointFailed, start)
+			w.plan(sequencer.Operated{Operation: sequencer.Retry, Touchpoint: id, Item: &w.last.Attention[0]}, day)
+			if err := w.move(sequencer.Moved{To: lodestone.TouchpointIntended}, day); err != nil {
+				t.Fatal(err)
+			}
+			w.signal(c.kind, day)
+			if err := w.move(sequencer.Moved{To: lodestone.TouchpointSent}, day); err != nil {
+				t.Fatal(err)
+			}
+			w.want(c.want)
+		})
+	}
+	t.Run("what is skipped after the deadline", func(t *testing.T) {
+		w := asking(t, optIn)
+		w.signal(lodestone.SignalUnsubscribed, day)
+		w.plan(sequencer.Operated{Operation: sequencer.Skip, Touchpoint: w.touchpoint().ID}, start.Add(8*24*time.Hour))
+		w.want("last scheduled 168h0m0s awaiting_confirmation; asked by ask until 168h0m0s")
+	})
+}

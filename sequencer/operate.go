@@ -220,7 +220,7 @@ func (p *planner) keepFailed(e *lodestone.Enrollment, t *lodestone.Touchpoint) {
 func (p *planner) unpark(e *lodestone.Enrollment) {
 	t := *e.Parked
 	if e.Awaits != nil && p.held(e, t.Step) { // the step before it has asked anew
-		t.PlannedAt, t.DueAt, t.Reason = e.Awaits.Until, e.Awaits.Until, lodestone.ReasonAwaiting
+		p.wait(e, &t)
 	}
 	if t.DueAt.Before(p.now) {
 		t.DueAt = p.now

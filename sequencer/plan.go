@@ -418,6 +418,9 @@ func (p *planner) signalled(sig *lodestone.Signal) {
 	if p.exit(sig.At, sig.Kind == lodestone.SignalConverted) {
 		return
 	}
+	if sig.Suppresses() {
+		p.optedOut()
+	}
 	if sig.Kind == lodestone.SignalConfirmed {
 		p.confirmed()
 	}
@@ -438,5 +441,7 @@ func (p *planner) suppressed(ev Suppressed) {
 		return
 	}
 	p.suppress(ev.Suppression)
-	p.exit(p.now, false)
+	if !p.exit(p.now, false) {
+		p.optedOut()
+	}
 }

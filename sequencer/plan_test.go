@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -424,6 +425,7 @@ func TestPlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var lead *lodestone.Lead
 		planned, ended := map[string]int{}, map[string]int{}
+		var optOuts []time.Time // and bounces, of which a lead does not say whether they were hard
 		now := start
 		for i := range rapid.IntRange(1, 25).Draw(t, "events") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(100*24*time.Hour)).Draw(t, "later")))
@@ -470,8 +472,20 @@ func TestPlanProperties(t *testing.T) {
 					t.Fatalf("%s is planned at %s, outside of %s", e.Touchpoint.Step, e.Touchpoint.PlannedAt, w)
 				}
 			}
-			if e := lead.Active(); e != nil && e.Touchpoint != nil && e.Touchpoint.Reason == lodestone.ReasonAwaiting && (e.Awaits == nil || !e.Touchpoint.DueAt.Equal(e.Awaits.Until)) {
-				t.Fatalf("%s waits for a confirmation until %s: %+v", e.Touchpoint.Step, e.Touchpoint.DueAt, e.Awaits)
+			if sig, ok := ev.(sequencer.Signalled); optsOut(ev) || ok && sig.Signal.Kind == lodestone.SignalBounced {
+				optOuts = append(optOuts, now)
+			}
+			if e := lead.Active(); e != nil && e.Touchpoint != nil && e.Touchpoint.Reason == lodestone.ReasonAwaiting {
+				// It is due at the deadline. Only where they opted out since the enrollment began it is due before, once
+				// they did, and at once where it waited already.
+				due := e.Touchpoint.DueAt
+				since := func(at time.Time) bool { return !at.Before(e.StartedAt) && !due.Before(at) }
+				switch {
+				case e.Awaits == nil || due.After(e.Awaits.Until),
+					due.Before(e.Awaits.Until) && !slices.ContainsFunc(optOuts, since),
+					optsOut(ev) && due.After(now):
+					t.Fatalf("%s waits for a confirmation until %s: %+v, opted out at %v", e.Touchpoint.Step, due, e.Awaits, optOuts)
+				}
 			}
 			if active > 1 {
 				t.Fatalf("%d active enrollments", active)
@@ -505,6 +519,17 @@ func TestPlanProperties(t *testing.T) {
 	})
 }
 
+// optsOut reports whether an event says that the lead wants to hear nothing more.
+func optsOut(ev sequencer.Event) bool {
+	switch ev := ev.(type) {
+	case sequencer.Signalled:
+		return ev.Signal.Suppresses()
+	case sequencer.Suppressed:
+		return !ev.Removed
+	}
+	return false
+}
+
 func drawEvent(t *rapid.T, i int, lead *lodestone.Lead, now time.Time) sequencer.Event {
 	kinds := []string{"submit", "submit", "signal", "move", "move", "move", "suppress", "brake"}
 	if lead == nil {
@@ -536,7 +561,7 @@ func drawEvent(t *rapid.T, i int, lead *lodestone.Lead, now time.Time) sequencer
 	case "signal":
 		return sequencer.Signalled{Signal: lodestone.Signal{
 			ID: fmt.Sprint("signal", i), Email: "ada@example.com", At: now, Received: now,
-			Kind: rapid.SampledFrom(lodestone.SignalKinds).Draw(t, "signal"),
+			Kind: rapid.SampledFrom(lodestone.SignalKinds).Draw(t, "signal"), Detail: map[string]any{"hard": rapid.Bool().Draw(t, "hard")},
 		}}
 	case "suppress":
 		return sequencer.Suppressed{Suppression: lodestone.Suppression{Email: "ada@example.com", At: now}, Removed: rapid.Bool().Draw(t, "removed")}

@@ -225,7 +225,9 @@ func stateWords(s lodestone.TouchpointState, r lodestone.Reason) string {
 
 // writeNext says what is still to happen.
 func writeNext(w io.Writer, x *api.Explanation, now time.Time) {
-	if n := x.Next; n != nil && n.Reason == lodestone.ReasonAwaiting {
+	if n := x.Next; n != nil && n.Reason == lodestone.ReasonAwaiting && x.Suppression != nil {
+		fmt.Fprintf(w, "\nNext: the sequence ends before %s, at %s: nobody waits for a confirmation of a person on the suppression list\n", n.Step, moment(n.At, n.AtLocal, n.Zone))
+	} else if n != nil && n.Reason == lodestone.ReasonAwaiting {
 		fmt.Fprintf(w, "\nNext: %s, as soon as the address is confirmed; without that the sequence ends at %s\n", n.Step, moment(n.At, n.AtLocal, n.Zone))
 	} else if n != nil {
 		fmt.Fprintf(w, "\nNext: %s at %s", n.Step, moment(n.At, n.AtLocal, n.Zone))
