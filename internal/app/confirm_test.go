@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lodestonehq/lodestone"
 	"github.com/lodestonehq/lodestone/internal/chrometest"
 	"github.com/lodestonehq/lodestone/internal/gateway"
+	"github.com/lodestonehq/lodestone/rules"
 )
 
 const optInRules = `
@@ -43,6 +48,14 @@ func optIn(t *testing.T) (r *rig, w **Worker, thanks string, restart func()) {
 	t.Cleanup(page.Close)
 	r = newRig(t)
 	r.rules = strings.ReplaceAll(optInRules, "THANKS", page.URL)
+	w, restart = r.behind()
+	return r, w, page.URL, restart
+}
+
+// behind starts a worker behind a real server, at whose address its links lead.
+func (r *rig) behind() (w **Worker, restart func()) {
+	t := r.t
+	t.Helper()
 	var handler atomic.Pointer[http.Handler]
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { (*handler.Load()).ServeHTTP(w, req) }))
 	t.Cleanup(front.Close)
@@ -63,7 +76,7 @@ func optIn(t *testing.T) (r *rig, w **Worker, thanks string, restart func()) {
 		t.Fatal(no)
 	}
 	t.Cleanup(func() { stop() })
-	return r, w, page.URL, func() { stop(); begin() }
+	return w, func() { stop(); begin() }
 }
 
 // message is what the provider was told to write to the only person that it knows.
@@ -95,6 +108,101 @@ func (r *rig) message() string {
 	}
 	r.t.Fatalf("the provider knows nobody of that address: %+v", list)
 	return ""
+}
+
+// afternoon is a zone in which it is between two and three in the afternoon.
+func afternoon(now time.Time) string { return fmt.Sprintf("Etc/GMT%+d", now.UTC().Hour()-14) }
+
+// TestOptInRecipes runs the recipes for double opt-in that people are given, as they stand: the form is posted, the
+// question goes out, its link is followed, and only then what follows goes out, once.
+func TestOptInRecipes(t *testing.T) {
+	example := func(name string) rules.File {
+		data, err := os.ReadFile("../../rules/examples/newsletter/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules.File{Name: name, Data: data}
+	}
+	page, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := regexp.MustCompile("(?s)## Double opt-in\n\n```yaml\n(.*?)```").FindSubmatch(page)
+	if piece == nil {
+		t.Fatal("docs/rules.md shows no rules for double opt-in")
+	}
+	for _, c := range []struct {
+		name, next string
+		files      []rules.File
+		scale      float64 // of what is waited for
+	}{
+		{"rules/examples/newsletter", "credit", []rules.File{example("rules.yaml"), example("tests.yaml")}, 0},
+		{"docs/rules.md", "welcome", []rules.File{{Name: "r.yaml", Data: append([]byte("forms: {newsletter: {fields: {email: {type: email, required: true}, first_name: {type: text}}}}\n"), piece[1]...)}}, 3600},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.account = "referralrock"
+			r.change = func(o *Options) {
+				o.Rules, o.TimeScale = func() ([]rules.File, error) { return c.files, nil }, c.scale
+			}
+			r.behind()
+			var went []string
+			goes := func(so string) { // on to where a step stands so
+				t.Helper()
+				r.until(func(e lodestone.Entry) bool {
+					over := e.Decision != nil && e.Decision.Reason != lodestone.ReasonEnrolled
+					if e.Signal != nil {
+						went = append(went, string(e.Signal.Kind))
+					}
+					for _, n := range e.Touchpoints {
+						went = append(went, strings.TrimSpace(fmt.Sprintln(n.Step, n.State, n.Reason)))
+					}
+					for _, n := range e.Enrollments {
+						over = over || n.State != lodestone.EnrollmentActive
+					}
+					if over && !slices.Contains(went, so) {
+						t.Fatalf("it went %q and ended, want %s", went, so)
+					}
+					return slices.Contains(went, so)
+				})
+			}
+			post := func(url string, form url.Values, status int) {
+				t.Helper()
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(form.Encode()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if resp.StatusCode != status {
+					t.Fatalf("POST %s: %s, want %d", url, resp.Status, status)
+				}
+			}
+			post(r.public+"/forms/newsletter", url.Values{
+				"email": {"ada@example.com"}, "first_name": {"Ada"}, "context.consent.marketing": {"true"}, "context.consent.text": {"Yes, write to me"},
+				"context.referral_code": {"INES1042"}, "context.timezone": {afternoon(time.Now())},
+			}, http.StatusAccepted)
+			goes("ask sent accepted")
+			link := linkIn.FindString(r.message())
+			if link == "" {
+				t.Fatalf("the message is %q, want a link", r.message())
+			}
+			post(link, nil, http.StatusOK)
+			goes(c.next + " sent accepted")
+			want := strings.ReplaceAll("ask scheduled planned, ask intended, ask sent accepted, NEXT scheduled planned, NEXT scheduled awaiting_confirmation, "+
+				"confirmed, NEXT scheduled address_confirmed, NEXT intended, NEXT sent accepted", "NEXT", c.next)
+			if got := strings.Join(went, ", "); got != want {
+				t.Errorf("it went\n%s, want\n%s", got, want)
+			}
+			if got := []string{<-r.acted, <-r.acted}; fmt.Sprint(got) != "[/referralrock/api/members /referralrock/api/referrals]" || r.acts.Load() != 2 {
+				t.Errorf("the provider was asked for %v, %d in all; want the message and the referral", got, r.acts.Load())
+			}
+		})
+	}
 }
 
 var linkIn = regexp.MustCompile(`http://[^ ]+/confirm/[A-Za-z0-9_-]+`)
