@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -201,6 +202,44 @@ func TestDamageThatNoTimeTells(t *testing.T) {
 	if s, err := Open(dir, Options{}); !errors.Is(err, ErrNotAStore) {
 		t.Errorf("the next open: %v", err)
 		must(t, s.Close())
+	}
+}
+
+// A page whose keys are in order and belong elsewhere is damage, and reading through, which goes on after the key
+// that it read last, comes to its end all the same.
+func TestReadThroughOfKeysInTheWrongPlace(t *testing.T) {
+	dir := closed(t, 300)
+	path := filepath.Join(dir, FileName)
+	b, err := os.ReadFile(path)
+	must(t, err)
+	in := &inspector{f: bytes.NewReader(b)}
+	root, _, err := in.meta(int64(len(b)))
+	must(t, err)
+	moved := false
+	for at := 2 * in.pageSize; at < int(in.highWater)*in.pageSize && !moved; at += in.pageSize {
+		page := b[at:][:in.pageSize]
+		if page[8] != flagLeaf || binary.NativeEndian.Uint16(page[10:]) == 0 {
+			continue
+		}
+		if key := keyOf(page, flagLeaf, 0); bytes.HasPrefix(key, []byte("lead")) && !bytes.HasPrefix(key, []byte("lead00000")) {
+			for i := range int(binary.NativeEndian.Uint16(page[10:])) {
+				keyOf(page, flagLeaf, i)[0] = 'a' // before all others
+			}
+			moved = true
+		}
+	}
+	if !moved {
+		t.Fatal("no page of leads was found")
+	}
+	for _, most := range []int{1, 7, 1 << 20} {
+		w, more, steps := newWalk(most), true, 0
+		var err error
+		for ; more && err == nil && steps <= len(b)/in.pageSize; steps++ {
+			more, err = w.step(in, root)
+		}
+		if !errors.Is(err, ErrNotAStore) {
+			t.Errorf("%d pages a step: %v after %d steps, more %v; want that the file is damaged", most, err, steps, more)
+		}
 	}
 }
 

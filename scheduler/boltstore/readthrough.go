@@ -112,7 +112,7 @@ var errStep = errors.New("the step is over")
 func (w *walk) step(in *inspector, root uint64) (more bool, err error) {
 	w.in, w.left, w.depth, w.path = in, w.most, 0, w.path[:0]
 	clear(w.pages)
-	if err = w.tree(root, w.after); errors.Is(err, errStep) {
+	if err = w.tree(root, w.after, nil, nil); errors.Is(err, errStep) {
 		return true, nil
 	}
 	return false, err
@@ -129,8 +129,9 @@ func (w *walk) claim(id uint64) error {
 	return nil
 }
 
-// tree walks from one page down, past what stands up to after.
-func (w *walk) tree(id uint64, after [][]byte) error {
+// tree walks from one page down, past what stands up to after. Its keys must be from least on and less than
+// most (nil: any), or the walk would not come to its end: it goes on after a key.
+func (w *walk) tree(id uint64, after [][]byte, least, most []byte) error {
 	if err := w.claim(id); err != nil {
 		return err
 	}
@@ -145,24 +146,44 @@ func (w *walk) tree(id uint64, after [][]byte) error {
 	if err := w.in.elements(id, b, kind, 0, func(uint64) error { return nil }); err != nil {
 		return err
 	}
-	err = w.down(b, kind, after)
+	if count := int(binary.NativeEndian.Uint16(b[10:])); count > 0 {
+		first, last := keyOf(b, kind, 0), keyOf(b, kind, count-1)
+		if bytes.Compare(first, least) < 0 || most != nil && bytes.Compare(last, most) >= 0 {
+			return damaged("the keys of page %d are not those of its place", id)
+		}
+	}
+	err = w.down(b, kind, after, most)
 	w.depth--
 	return err
 }
 
+// keyOf is the key of an element of a page, which is known to lie within its bounds.
+func keyOf(b []byte, kind uint16, i int) []byte {
+	e := b[pageHeader+i*elementHeader:]
+	at := 0 // where the element says where its key is
+	if kind == flagLeaf {
+		at = 4
+	}
+	return e[binary.NativeEndian.Uint32(e[at:]):][:binary.NativeEndian.Uint32(e[at+4:])]
+}
+
 // down follows what a page leads to, which is known to lie within its bounds.
-func (w *walk) down(b []byte, kind uint16, after [][]byte) error {
+func (w *walk) down(b []byte, kind uint16, after [][]byte, most []byte) error {
 	u32 := binary.NativeEndian.Uint32
 	count := int(binary.NativeEndian.Uint16(b[10:]))
 	element := func(i int) []byte { return b[pageHeader+i*elementHeader:] }
 	if kind == flagBranch {
-		key := func(i int) []byte { e := element(i); return e[u32(e):][:u32(e[4:])] }
+		key := func(i int) []byte { return keyOf(b, kind, i) }
 		from := 0
 		for len(after) > 0 && from+1 < count && bytes.Compare(key(from+1), after[0]) <= 0 {
 			from++
 		}
 		for i := from; i < count; i++ {
-			if err := w.tree(binary.NativeEndian.Uint64(element(i)[8:]), after); err != nil {
+			below := most
+			if i+1 < count {
+				below = key(i + 1)
+			}
+			if err := w.tree(binary.NativeEndian.Uint64(element(i)[8:]), after, key(i), below); err != nil {
 				return err
 			}
 			after = nil // what comes behind it stands further on
@@ -189,7 +210,7 @@ func (w *walk) down(b []byte, kind uint16, after [][]byte) error {
 		}
 		if root := binary.NativeEndian.Uint64(value); root != 0 {
 			w.path = append(w.path, bytes.Clone(key))
-			if err := w.tree(root, rest); err != nil {
+			if err := w.tree(root, rest, nil, nil); err != nil {
 				return err
 			}
 			w.path = w.path[:len(w.path)-1]
