@@ -152,10 +152,9 @@ func (r *Report) Store(ctx context.Context, s *boltstore.Store) {
 	err := s.ReadThrough(ctx, 1)
 	if damage := s.Damage(); damage != nil {
 		r.Find(check, boltstore.DamageRemedy, "%v", damage)
-	} else if err == nil {
-		faults, err = s.Check(ctx)
-	}
-	if err != nil && s.Damage() == nil {
+	} else if err != nil { // it says nothing of what the file holds
+		r.Find(check, "see the message, and ask again", "%v", err)
+	} else if faults, err = s.Check(ctx); err != nil {
 		faults = append(faults, err.Error())
 	}
 	for i, f := range faults {
