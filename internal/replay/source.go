@@ -23,6 +23,7 @@ type Store interface {
 	Rules(ctx context.Context, version string) ([]boltstore.RuleFile, error)
 	Active(context.Context) ([]boltstore.ActiveCount, error)
 	Suppressions(ctx context.Context, after lodestone.Email, limit int) ([]lodestone.Suppression, error)
+	SuppressedAgain(ctx context.Context, after lodestone.Email, leads int) (list []lodestone.Suppression, next lodestone.Email, err error)
 	Journal(ctx context.Context, after uint64, limit int) ([]lodestone.Entry, error)
 	State(ctx context.Context, email lodestone.Email) (sequencer.State, error)
 }
@@ -89,7 +90,8 @@ func Open(ctx context.Context, store Store, js jetstream.JetStream, seal *event.
 	return head, merged(journal(store), suppressed), nil
 }
 
-// suppressions are those that no signal of the past brings about again.
+// suppressions are those that no signal of the past brings about again. With a person who was erased what they
+// signalled is gone, so whatever suppressed one who came back is among them.
 func suppressions(ctx context.Context, store Store) (Source, error) {
 	var all []lodestone.Suppression
 	for after := lodestone.Email(""); ; {
@@ -105,6 +107,16 @@ func suppressions(ctx context.Context, store Store) (Source, error) {
 			}
 		}
 		if len(list) < page {
+			break
+		}
+	}
+	for after := lodestone.Email(""); ; {
+		list, next, err := store.SuppressedAgain(ctx, after, 5000)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+		if after = next; after == "" {
 			break
 		}
 	}

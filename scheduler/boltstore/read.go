@@ -336,6 +336,42 @@ func (s *Store) Suppression(_ context.Context, email lodestone.Email) (x *lodest
 	return x, kept, err
 }
 
+// SuppressedAgain returns the suppressions that are kept as a hash alone of people who were erased and of whom
+// something came since, in the order of the addresses. It begins after one and looks at so many leads at most; next
+// is where to go on, empty at the end.
+func (s *Store) SuppressedAgain(_ context.Context, after lodestone.Email, leads int) (list []lodestone.Suppression, next lodestone.Email, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		if erased := tx.Bucket(bErased); erased == nil {
+			return nil // nobody ever was
+		}
+		listed := tx.Bucket(bSuppressions)
+		c := tx.Bucket(bLeads).Cursor()
+		k, _ := c.Seek([]byte(after))
+		if after != "" && string(k) == string(after) {
+			k, _ = c.Next()
+		}
+		n := 0
+		for ; k != nil && n < leads; k, _ = c.Next() {
+			n, next = n+1, lodestone.Email(k)
+			if listed.Get(k) != nil {
+				continue
+			}
+			kept, _, err := keptOf(tx, next)
+			if err != nil {
+				return err
+			}
+			if kept != nil {
+				list = append(list, *kept)
+			}
+		}
+		if k == nil {
+			next = ""
+		}
+		return nil
+	})
+	return list, next, err
+}
+
 // SuppressedErased counts the suppressions that are kept as a hash alone, of people who were erased. One who was
 // erased from several stores that were brought together counts once for each.
 func (s *Store) SuppressedErased(context.Context) (n int, err error) {
