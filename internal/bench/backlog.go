@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -101,7 +102,7 @@ func (r *run) oneStart(ctx context.Context, data string) (s started, err error) 
 	if err != nil {
 		return s, err
 	}
-	runtime.GC()
+	debug.FreeOSMemory() // what the filling, which this process did, took is not the worker's
 	peak := watchMemory()
 	begin := time.Now()
 	w, err := worker(ctx, data, "30d", account)
