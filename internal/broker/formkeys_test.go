@@ -103,7 +103,8 @@ func TestFormKeys(t *testing.T) {
 	if err != nil || last-first+1 != 2 {
 		t.Errorf("the stream holds %d to %d, %v, want 2", first, last, err)
 	}
-	stands, err := nats.Connect(b.URL(), nats.UserInfo(key.User(), password), nats.NoReconnect())
+	ended := make(chan struct{})
+	stands, err := nats.Connect(b.URL(), nats.UserInfo(key.User(), password), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(ended) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,9 +115,7 @@ func TestFormKeys(t *testing.T) {
 	if closed, err := b.DropForm("guide"); err != nil || closed != 3 { // with those of the loop above
 		t.Errorf("DropForm closed %d, %v, want 3", closed, err)
 	}
-	for !stands.IsClosed() { // the server's word is on its way
-		time.Sleep(time.Millisecond)
-	}
+	<-ended // the server's word is on its way
 	if nc, err := nats.Connect(b.URL(), nats.UserInfo(key.User(), password), nats.MaxReconnects(0)); err == nil {
 		nc.Close()
 		t.Error("a key that has ended was let in")
