@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -51,11 +51,7 @@ type largeRun struct {
 }
 
 func (l *largeRun) result(name, unit string, of []float64, aims ...Aim) Result {
-	settings := map[string]string{}
-	for k, v := range l.settings {
-		settings[k] = v
-	}
-	return Result{Name: "large: " + name, Unit: unit, Ours: figure(of), Items: l.leads, Aims: aims, Settings: settings}
+	return Result{Name: "large: " + name, Unit: unit, Ours: figure(of), Items: l.leads, Aims: aims, Settings: maps.Clone(l.settings)}
 }
 
 // open opens the store until the step is over.
@@ -206,7 +202,6 @@ func (l *largeRun) starts(ctx context.Context) error {
 					return err
 				}
 			}
-			debug.FreeOSMemory() // what filling the store took is not the worker's
 			one, err := l.oneStart(ctx, l.data)
 			if err != nil {
 				return err
